@@ -1,0 +1,122 @@
+"""Everything microstream raises on purpose, named by what its reader does next.
+
+A message says what happened, where (query, batch, topic-partition-offset) and what to do now. All errors
+survive pickling, because most of them are raised on a Dask worker and read in a notebook.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+__all__ = [
+    "BadRecordError",
+    "CheckpointError",
+    "ConnectorError",
+    "FencedError",
+    "InternalError",
+    "MicrostreamError",
+    "OffsetExpiredError",
+    "PlanError",
+    "SettingError",
+    "UserFunctionError",
+]
+
+MAX_MESSAGE_CHARS = 1_000
+"""distributed replaces exceptions whose text is longer than 10,000 characters by a plain `Exception`."""
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE_CHARS else text[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+class MicrostreamError(Exception):
+    """Base of all errors of microstream; `fields` are the facts of the message, for programs.
+
+    Parameters
+    ----------
+    message
+        What happened, where, and what to do; clipped to 1,000 characters.
+    **fields
+        Facts of the message; each becomes an attribute. Values must be picklable.
+    """
+
+    def __init__(self, message: str, **fields: Any) -> None:
+        super().__init__(_clip(message))
+        self.fields: Mapping[str, Any] = fields
+
+    def __getattr__(self, name: str) -> Any:
+        fields = self.__dict__.get("fields", {})
+        if name in fields:
+            return fields[name]
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), str(self), dict(self.fields), self.__cause__)
+
+
+def _rebuild(
+    kind: type[MicrostreamError], message: str, fields: dict[str, Any], cause: BaseException | None
+) -> MicrostreamError:
+    error = kind(message, **fields)
+    error.__cause__ = cause
+    return error
+
+
+class PlanError(MicrostreamError, ValueError):
+    """The query cannot be built as written: fix the query."""
+
+    @classmethod
+    def unknown_column(cls, where: str, column: str, columns: Iterable[str]) -> PlanError:
+        """`column` is not there; names the ones that are, and the likeliest one first."""
+        names = list(columns)
+        close = get_close_matches(column, names, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        return cls(
+            f"{where}: there is no column {column!r}.{hint} Columns here: {', '.join(names)}.",
+            column=column,
+            columns=tuple(names),
+        )
+
+
+class SettingError(MicrostreamError, ValueError):
+    """A setting has a value that is not possible: fix the setting."""
+
+
+class UserFunctionError(MicrostreamError):
+    """A function of the query raised, or returned other columns than it declared: fix the function.
+
+    `__cause__` is the exception of the function. Fields: operator, batch, lane, position (topic-partition-offset
+    of the first row that fails, or the ranges of the batch when no single row does).
+    """
+
+
+class BadRecordError(MicrostreamError):
+    """A record cannot be decoded, or its event time is impossible. Fields: partition, offset, reason, record."""
+
+
+class ConnectorError(MicrostreamError):
+    """A source or sink is not reachable, or refuses what is asked of it."""
+
+
+class OffsetExpiredError(ConnectorError):
+    """The source no longer holds the offsets that this query must read next. Fields: partition, wanted, earliest."""
+
+
+class CheckpointError(MicrostreamError):
+    """The checkpoint cannot be used as it is. Field: problems (all of them at once)."""
+
+    @classmethod
+    def of(cls, where: str, problems: Iterable[str], advice: str) -> CheckpointError:
+        """One error for all `problems` of the checkpoint `where`."""
+        found = tuple(problems)
+        return cls(f"{where}: {'; '.join(found)}. {advice}", problems=found, checkpoint=where)
+
+
+class FencedError(MicrostreamError):
+    """Another driver owns the checkpoint now: this one has stopped for good and published nothing more."""
+
+
+class InternalError(MicrostreamError):
+    """microstream broke a rule of its own: please report it with this message."""
