@@ -63,7 +63,7 @@ def duration_us(text: str, *, argument: str) -> int:
         ) from problem
     if value is pd.NaT or value < pd.Timedelta(0):
         raise PlanError(f"{argument}={text!r} must be zero or more, as in '10s'.")
-    return value.value // 1000 if value.unit == "ns" else int(value / pd.Timedelta(microseconds=1))
+    return int(value // pd.Timedelta(1, "us"))
 
 
 def iso(time_us: int) -> str:

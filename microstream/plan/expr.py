@@ -1,0 +1,1 @@
+"""Column expressions: an inspectable tree of pandas' row-wise operations (seam; see Expr)."""

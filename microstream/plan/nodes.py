@@ -1,0 +1,340 @@
+"""The plan: frozen nodes whose invariants hold from construction, so that a wrong plan cannot exist.
+
+A node knows its children, its output `schema` (Arrow; `nullable=False` means never null) and the name of its
+`event_time` column or None. Event time is `timestamp[us]` without zone, meaning UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
+
+from microstream.errors import PlanError
+from microstream.plan.expr import Expr
+from microstream.plan.specs import SinkSpec, SourceSpec
+
+__all__ = [
+    "HOWS",
+    "LATE_COLUMNS",
+    "TIME",
+    "Aggregate",
+    "Assign",
+    "Concat",
+    "Explode",
+    "Filter",
+    "Late",
+    "MapBatches",
+    "Node",
+    "Project",
+    "Sink",
+    "Source",
+    "Tumbling",
+    "WindowAggregate",
+]
+
+TIME = pa.timestamp("us")
+HOWS = ("count", "size", "sum", "min", "max", "mean")
+WINDOW_COLUMNS = ("window_start", "window_end")
+LATE_COLUMNS = (
+    pa.field("_operator", pa.large_string(), nullable=False),
+    pa.field("_watermark", TIME, nullable=False),
+    pa.field("_window_end", TIME),
+)
+"""What `.late` adds to the dropped row (semantics 11)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Rows of `spec`. Event time is `event_time`, out of order by up to `delay_us`.
+
+    `idle_timeout_us` None: a quiet partition holds the watermark for ever. A row further than `max_ahead_us` after
+    the batch time is a bad record.
+    """
+
+    name: str
+    spec: SourceSpec
+    schema: pa.Schema
+    event_time: str | None = None
+    delay_us: int = 0
+    idle_timeout_us: int | None = 30_000_000
+    max_ahead_us: int = 86_400_000_000
+
+    def __post_init__(self) -> None:
+        if self.event_time is not None:
+            _require("event_time", self.event_time, self.schema)
+            kind = self.schema.field(self.event_time).type
+            if kind != TIME:
+                raise PlanError(
+                    f"source {self.name!r}: event_time={self.event_time!r} has type {kind}, not a time. Declare it as "
+                    "'timestamp[ms]' (ISO text) or 'epoch[ms]' (a number) in schema=."
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Rows of `child` for which `predicate` is true (null counts as false)."""
+
+    child: Node
+    predicate: Expr
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.child.schema
+
+    @property
+    def event_time(self) -> str | None:
+        return self.child.event_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """Exactly the columns `schema`, column i computed by `exprs[i]`; `event_time` is the new name, if it survives."""
+
+    child: Node
+    exprs: tuple[Expr, ...]
+    schema: pa.Schema
+    event_time: str | None
+
+    def __post_init__(self) -> None:
+        _require_distinct("select", self.schema.names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assign:
+    """`child` with column `name` added or replaced by `expr` of type `dtype`."""
+
+    child: Node
+    name: str
+    expr: Expr
+    dtype: pa.DataType
+    nullable: bool = True
+
+    @property
+    def schema(self) -> pa.Schema:
+        new = pa.field(self.name, self.dtype, nullable=self.nullable)
+        at = self.child.schema.get_field_index(self.name)
+        return self.child.schema.append(new) if at < 0 else self.child.schema.set(at, new)
+
+    @property
+    def event_time(self) -> str | None:
+        return None if self.name == self.child.event_time else self.child.event_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explode:
+    """One row per element of list column `column`; an empty or null list gives one row with null (as pandas)."""
+
+    child: Node
+    column: str
+
+    def __post_init__(self) -> None:
+        _require("explode", self.column, self.child.schema)
+        kind = self.child.schema.field(self.column).type
+        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+            raise PlanError(f"explode({self.column!r}): the column has type {kind}, not a list.")
+
+    @property
+    def schema(self) -> pa.Schema:
+        at = self.child.schema.get_field_index(self.column)
+        kind: Any = self.child.schema.field(at).type
+        return self.child.schema.set(at, pa.field(self.column, kind.value_type))
+
+    @property
+    def event_time(self) -> str | None:
+        return None if self.column == self.child.event_time else self.child.event_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapBatches:
+    """`fn` of the lane's rows of one batch, as a pandas frame or an Arrow table; never called without rows.
+
+    A class is instantiated once per worker. Event time survives if `schema` still names the column.
+    """
+
+    child: Node
+    fn: Callable[..., Any]
+    schema: pa.Schema
+    batch_format: Literal["pandas", "arrow"] = "pandas"
+    name: str = "map_batches"
+
+    @property
+    def event_time(self) -> str | None:
+        column = self.child.event_time
+        kept = column is not None and column in self.schema.names and self.schema.field(column).type == TIME
+        return column if kept else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concat:
+    """Rows of all children: same column names and types; event times must agree by name (semantics 32)."""
+
+    children: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        first = self.children[0]
+        for other in self.children[1:]:
+            here, there = _types(first.schema), _types(other.schema)
+            if here != there:
+                raise PlanError(
+                    f"concat: frames must have the same columns and types. First: {here}. Other: {there}. "
+                    "Use select() or assign() on one of them."
+                )
+            if first.event_time != other.event_time:
+                raise PlanError(
+                    f"concat: event time is {first.event_time!r} in one frame and {other.event_time!r} in another. "
+                    "Name the column alike before concat."
+                )
+
+    @property
+    def schema(self) -> pa.Schema:
+        fields = []
+        for at, first in enumerate(self.children[0].schema):
+            nullable = any(child.schema.field(first.name).nullable for child in self.children)
+            fields.append(pa.field(first.name, self.children[0].schema.field(at).type, nullable=nullable))
+        return pa.schema(fields)
+
+    @property
+    def event_time(self) -> str | None:
+        return self.children[0].event_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tumbling:
+    """Windows `[k * size + offset, (k + 1) * size + offset)` since 1970 UTC, in microseconds."""
+
+    size_us: int
+    offset_us: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size_us < 1:
+            raise PlanError("tumbling: size must be at least 1 us, as in ms.tumbling('10s').")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aggregate:
+    """Output column `name` = `how` over `column`; `column` is None only for how="size"."""
+
+    name: str
+    column: str | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowAggregate:
+    """Per key and window one row: keys, window_start, window_end, aggregates; emitted when the window closes.
+
+    `on` is the event-time column of `child`. `id` is the name given by `.named()`, or "" for "kind-ordinal".
+    """
+
+    child: Node
+    keys: tuple[str, ...]
+    window: Tumbling
+    on: str
+    aggregates: tuple[Aggregate, ...]
+    id: str = ""
+    schema: pa.Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        here = self.child.schema
+        for key in self.keys:
+            _require("groupby", key, here)
+        _require("window", self.on, here)
+        if self.child.event_time != self.on:
+            raise PlanError(
+                f"window(on={self.on!r}): event time of this frame is {self.child.event_time!r}. Set event_time= at the "
+                "source, and keep the column (assigning or dropping it unsets event time)."
+            )
+        names = [*self.keys, *WINDOW_COLUMNS, *(a.name for a in self.aggregates)]
+        _require_distinct("agg", names)
+        fields = [here.field(key) for key in self.keys]
+        fields += [pa.field(name, TIME, nullable=False) for name in WINDOW_COLUMNS]
+        fields += [_aggregate_field(a, here) for a in self.aggregates]
+        object.__setattr__(self, "schema", pa.schema(fields))
+
+    @property
+    def event_time(self) -> str | None:
+        """`window_end`; the time itself is `window_end` - 1 us (semantics 32)."""
+        return "window_end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Late:
+    """Rows that `operator` dropped as late, with `_operator`, `_watermark` and `_window_end`."""
+
+    operator: WindowAggregate
+
+    @property
+    def schema(self) -> pa.Schema:
+        out = self.operator.child.schema
+        for extra in LATE_COLUMNS:
+            out = out.append(extra)
+        return out
+
+    @property
+    def event_time(self) -> str | None:
+        return self.operator.child.event_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sink:
+    """Rows of `child` leave the query through `spec` under `name`."""
+
+    child: Node
+    name: str
+    spec: SinkSpec
+
+    def __post_init__(self) -> None:
+        self.spec.check(self.child.schema)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.child.schema
+
+
+Node: TypeAlias = Source | Filter | Project | Assign | Explode | MapBatches | Concat | WindowAggregate | Late
+
+
+def _types(schema: pa.Schema) -> dict[str, str]:
+    return {column.name: str(column.type) for column in schema}
+
+
+def _require(where: str, column: str, schema: pa.Schema) -> None:
+    if column not in schema.names:
+        raise PlanError.unknown_column(where, column, schema.names)
+
+
+def _require_distinct(where: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PlanError(f"{where}: two output columns are named {', '.join(map(repr, twice))}. Rename one of them.")
+
+
+def _aggregate_field(aggregate: Aggregate, schema: pa.Schema) -> pa.Field:
+    """Type of one aggregate by pandas' rules: sums of ints stay int64, means are float64, counts are never null."""
+    if aggregate.how not in HOWS:
+        raise PlanError(f"agg: there is no aggregate {aggregate.how!r}. There are: {', '.join(HOWS)}.")
+    if aggregate.column is None:
+        if aggregate.how != "size":
+            raise PlanError(f"agg: {aggregate.name!r} = {aggregate.how} needs a column.")
+        return pa.field(aggregate.name, pa.int64(), nullable=False)
+    _require("agg", aggregate.column, schema)
+    source = schema.field(aggregate.column)
+    kind = source.type
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    match aggregate.how:
+        case "count" | "size":
+            return pa.field(aggregate.name, pa.int64(), nullable=False)
+        case "sum" | "mean" if not numeric:
+            raise PlanError(f"agg: {aggregate.how} of {aggregate.column!r} needs numbers, but it has type {kind}.")
+        case "mean":
+            return pa.field(aggregate.name, pa.float64())
+        case "sum":
+            total = pa.float64() if pa.types.is_floating(kind) else pa.int64()
+            return pa.field(aggregate.name, total, nullable=pa.types.is_floating(kind))
+        case _:
+            if pa.types.is_nested(kind):
+                raise PlanError(f"agg: {aggregate.how} of {aggregate.column!r} is not defined for type {kind}.")
+            return pa.field(aggregate.name, kind, nullable=source.nullable)

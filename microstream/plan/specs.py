@@ -1,0 +1,61 @@
+"""What a plan knows of a source or sink: enough to compare, print and check it; opening it is the runtime's."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import pyarrow as pa
+
+__all__ = ["SinkSpec", "SourceSpec"]
+
+
+class SourceSpec(Protocol):
+    """Where rows come from: a frozen, picklable value of a connector."""
+
+    @property
+    def kind(self) -> str:
+        """Short name of the connector: "kafka", "memory"."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """What is read, for people and for matching with a checkpoint: topics, a path."""
+        ...
+
+    @property
+    def finite(self) -> bool:
+        """Whether the source ends; then its last batch has the watermark +infinity."""
+        ...
+
+
+class SinkSpec(Protocol):
+    """Where rows go: a frozen, picklable value of a connector."""
+
+    @property
+    def kind(self) -> str:
+        """Short name of the connector: "kafka", "memory", "null"."""
+        ...
+
+    @property
+    def target(self) -> str:
+        """What is written, for people and for matching with a checkpoint: a topic, a path."""
+        ...
+
+    @property
+    def format(self) -> str:
+        """How rows are written: "json"; "" where the sink has no format."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether rows outlive the process; a durable sink needs a checkpoint."""
+        ...
+
+    @property
+    def guarantee(self) -> str:
+        """"exactly once" or "at least once", as `explain()` prints it."""
+        ...
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise PlanError where rows of `schema` cannot be written."""
+        ...

@@ -1,0 +1,177 @@
+"""What travels between driver and workers: tasks down, receipts up. Frozen, picklable, small (never rows)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from microstream.checkpoint.manifest import Segment
+from microstream.connectors.protocol import Range
+
+__all__ = [
+    "Attempt",
+    "Execution",
+    "OutboxPart",
+    "OutboxRef",
+    "PartitionMeta",
+    "PublishReceipt",
+    "PublishTask",
+    "Sealed",
+    "StageReceipt",
+    "StageTask",
+    "StateChange",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at one batch. `commit_id` is minted for it; the state it starts from is that of commit `base`.
+
+    `base_seq` names the manifest whose state equals `base`, for a worker that has to load it.
+    """
+
+    job: str
+    epoch: int
+    batch: int
+    number: int
+    commit_id: str
+    base: str
+    base_seq: int
+    batch_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One run of one lane task: where its exchange output lies, under which random id."""
+
+    level: int
+    lane: int
+    address: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTask:
+    """Run stage `level` for `lane`.
+
+    `ranges` are what level 0 reads. `upstream` are the executions of all lanes of all lower levels (empty at level
+    0). `late` is W(N-1) and `closing` W(N) of each operator's input; `closing` is empty at level 0, where W(N) is
+    not known yet. `seal_after` is how many tasks of this attempt run on the same worker: the last one to finish
+    writes the bundle for all.
+    """
+
+    attempt: Attempt
+    level: int
+    lane: int
+    lanes: int
+    ranges: tuple[Range, ...]
+    upstream: tuple[Execution, ...]
+    late: tuple[tuple[str, int], ...]
+    closing: tuple[tuple[str, int], ...]
+    seal_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartitionMeta:
+    """What level 0 found in one range; `max_event_time_us` is BEGINNING_US when it held no rows."""
+
+    source: str
+    partition: str
+    start: int
+    end: int
+    rows: int
+    bad: int
+    tombstones: int
+    bytes: int
+    max_event_time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChange:
+    """What a lane did to an operator's runs: `dropped` are batches whose run is gone, `added` describes the new one."""
+
+    operator: str
+    dropped: tuple[int, ...]
+    added: RunPart | None
+    late_rows: int
+    rows_held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPart:
+    """A new run, without the place where it was stored: that is known when the bundle is sealed."""
+
+    level: int
+    rows: int
+    min_end_us: int
+    max_end_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxPart:
+    """Rows for a sink, without the place where they are stored."""
+
+    sink: str
+    rows: int
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """Where one part of execution `execution` was stored; `name` is "run:OPERATOR" or "sink:NAME"."""
+
+    execution: str
+    name: str
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReceipt:
+    """What a stage task says of itself. The echoed attempt, ranges and watermarks are compared with the task."""
+
+    attempt: Attempt
+    execution: Execution
+    ranges: tuple[Range, ...]
+    closing: tuple[tuple[str, int], ...]
+    consumed: tuple[Execution, ...]
+    partitions: tuple[PartitionMeta, ...]
+    late_rows: tuple[tuple[str, int], ...]
+    changes: tuple[StateChange, ...]
+    outputs: tuple[OutboxPart, ...]
+    sealed: tuple[Sealed, ...]
+    duration_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRef:
+    """Where the rows of a sink lane are: segments of bundles, in order, and the chunk bounds over all of them."""
+
+    segments: tuple[Segment, ...]
+    chunks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishTask:
+    """Publish what batch `batch` left for lane `lane` of `sink`. `committed` is the newest durable batch."""
+
+    job: str
+    epoch: int
+    sink: str
+    lane: int
+    batch: int
+    committed: int
+    try_number: int
+    outbox: OutboxRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishReceipt:
+    """The sink lane confirmed the batch; `table` holds the rows for sinks that live in the driver."""
+
+    sink: str
+    lane: int
+    batch: int
+    rows: int
+    skipped: bool
+    table: pa.Table | None = None
