@@ -26,10 +26,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at one batch. `commit_id` is minted for it; the state it starts from is that of commit `base`.
-
-    `base_seq` names the manifest whose state equals `base`, for a worker that has to load it.
-    """
+    """One try at one batch. `commit_id` is minted for it; the state it starts from is that of commit `base`."""
 
     job: str
     epoch: int
@@ -37,7 +34,6 @@ class Attempt:
     number: int
     commit_id: str
     base: str
-    base_seq: int
     batch_time_us: int
 
 
@@ -57,8 +53,9 @@ class StageTask:
 
     `ranges` are what level 0 reads. `upstream` are the executions of all lanes of all lower levels (empty at level
     0). `late` is W(N-1) and `closing` W(N) of each operator's input; `closing` is empty at level 0, where W(N) is
-    not known yet. `seal_after` is how many tasks of this attempt run on the same worker: the last one to finish
-    writes the bundle for all.
+    not known yet. `base_seq` is the manifest of commit `attempt.base`, for a worker that has to load its state; None
+    while that commit is not durable. `seal_after` is how many tasks of this attempt run on the same worker: the last
+    one to finish writes the bundle for all.
     """
 
     attempt: Attempt
@@ -69,6 +66,7 @@ class StageTask:
     upstream: tuple[Execution, ...]
     late: tuple[tuple[str, int], ...]
     closing: tuple[tuple[str, int], ...]
+    base_seq: int | None
     seal_after: int
 
 

@@ -1,0 +1,215 @@
+"""From what sources say to the slice of the next batch: new partitions, idleness, ends, and whether a batch is due.
+
+Pure: the driver brings the bounds, the time and how long each partition has been quiet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from microstream.checkpoint.manifest import OperatorState, PartitionState, SourceState, Status
+from microstream.clock import BEGINNING_US
+from microstream.connectors.protocol import Bounds, Range
+from microstream.errors import ConnectorError, OffsetExpiredError
+from microstream.plan.nodes import Source
+from microstream.plan.stages import Operator
+from microstream.runtime.slicing import PartitionView
+from microstream.runtime.watermark import advance_source, operator_watermark
+
+__all__ = [
+    "Quiet",
+    "Slice",
+    "check_offsets",
+    "closes_something",
+    "cut_ends",
+    "discover",
+    "finished_partitions",
+    "idle_partitions",
+    "is_last",
+    "skip_expired",
+    "views",
+]
+
+AVERAGE_BYTES = 200.0
+"""Guess for a record of a source that nothing was read from yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """One batch, fully described: `sources` is the ledger it starts from, new partitions included.
+
+    `idle` and `finished` hold (source, partition) pairs, decided here so that every attempt sees the same.
+    """
+
+    batch: int
+    batch_time_us: int
+    ranges: tuple[Range, ...]
+    sources: tuple[SourceState, ...]
+    idle: frozenset[tuple[str, str]]
+    finished: frozenset[tuple[str, str]]
+
+
+Quiet = Mapping[tuple[str, str], int]
+"""(source, partition) -> since when (microseconds) it has been caught up without a new record."""
+
+
+def discover(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:
+    """`source` with the partitions that appeared since the last batch: they are read from their earliest offset."""
+    known = {line.partition for line in source.partitions}
+    new = tuple(
+        PartitionState(
+            partition=name, next_offset=at.low, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN
+        )
+        for name, at in sorted(bounds.items())
+        if name not in known
+    )
+    return replace(source, partitions=(*source.partitions, *new)) if new else source
+
+
+def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: Mapping[str, str]) -> None:
+    """Refuse to go on where the source lost what must be read next, or is no longer the same.
+
+    Raises
+    ------
+    OffsetExpiredError
+        The oldest record there is lies beyond the next one to read.
+    ConnectorError
+        A topic was deleted, or deleted and created again: its offsets mean something else now.
+    """
+    for topic, known in source.topic_ids:
+        now = identity.get(topic, "")
+        if known and now and known != now:
+            raise ConnectorError(
+                f"source {source.name}: topic {topic} was deleted and created again since the checkpoint (its id was "
+                f"{known}, now {now}), so the offsets of the checkpoint mean nothing in it. Start with a new checkpoint.",
+                source=source.name,
+                topic=topic,
+            )
+    for line in source.partitions:
+        at = bounds.get(line.partition)
+        if at is None:
+            raise ConnectorError(
+                f"source {source.name}: partition {line.partition} is in the checkpoint but not in the source any more. "
+                "If the topic was created again with fewer partitions, start with a new checkpoint.",
+                source=source.name,
+                partition=line.partition,
+            )
+        if line.next_offset > at.end:
+            raise ConnectorError(
+                f"source {source.name}: {line.partition} ends at offset {at.end}, but offset {line.next_offset} is next "
+                "by the checkpoint: the topic was created again or lost data. Start with a new checkpoint.",
+                source=source.name,
+                partition=line.partition,
+            )
+        if line.next_offset < at.low:
+            raise OffsetExpiredError(
+                f"source {source.name}: {line.partition} offset {line.next_offset} must be read next, but retention has "
+                f"removed everything before {at.low}. Those {at.low - line.next_offset} records are lost: start with "
+                'on_data_loss="skip" to go on without them, and raise retention.ms of the topic.',
+                source=source.name,
+                partition=line.partition,
+                wanted=line.next_offset,
+                earliest=at.low,
+            )
+
+
+def skip_expired(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:
+    """`source` moved forward over records that retention removed (`on_data_loss="skip"`)."""
+    lines = tuple(
+        replace(line, next_offset=max(line.next_offset, bounds[line.partition].low)) if line.partition in bounds else line
+        for line in source.partitions
+    )
+    return replace(source, partitions=lines)
+
+
+def cut_ends(bounds: Mapping[str, Bounds], ends: Mapping[str, int] | None) -> Mapping[str, Bounds]:
+    """`bounds` as they were when `ends` was taken (`available_now`); partitions that came later hold nothing."""
+    if ends is None:
+        return bounds
+    return {name: replace(at, end=min(at.end, ends.get(name, at.low))) for name, at in bounds.items()}
+
+
+def views(
+    sources: Sequence[SourceState],
+    bounds: Mapping[str, Mapping[str, Bounds]],
+    record_bytes: Mapping[str, float],
+) -> tuple[PartitionView, ...]:
+    """All partitions of all sources as slicing sees them."""
+    return tuple(
+        PartitionView(
+            source=source.name,
+            partition=line.partition,
+            position=line.next_offset,
+            end=at.end,
+            max_event_time_us=line.max_event_time_us,
+            bytes_per_record=record_bytes.get(source.name, AVERAGE_BYTES),
+            max_step=at.max_step,
+        )
+        for source in sources
+        for line in source.partitions
+        for at in (bounds[source.name][line.partition],)
+    )
+
+
+def idle_partitions(
+    sources: Sequence[SourceState],
+    nodes: Mapping[str, Source],
+    quiet_since: Quiet,
+    now_us: int,
+) -> frozenset[tuple[str, str]]:
+    """Partitions that are caught up and have been quiet for their source's `idle_timeout` (semantics 3)."""
+    idle = set()
+    for source in sources:
+        timeout = nodes[source.name].idle_timeout_us
+        for line in source.partitions:
+            since = quiet_since.get((source.name, line.partition))
+            if timeout is not None and since is not None and now_us - since >= timeout:
+                idle.add((source.name, line.partition))
+    return frozenset(idle)
+
+
+def finished_partitions(
+    sources: Sequence[SourceState], bounds: Mapping[str, Mapping[str, Bounds]], ranges: Sequence[Range]
+) -> frozenset[tuple[str, str]]:
+    """Partitions of finite sources that have nothing left after `ranges`."""
+    ends = {(r.source, r.partition): r.end for r in ranges}
+    return frozenset(
+        (source.name, line.partition)
+        for source in sources
+        for line in source.partitions
+        for at in (bounds[source.name][line.partition],)
+        if at.finished and ends.get((source.name, line.partition), line.next_offset) >= at.end
+    )
+
+
+def closes_something(slice_: Slice, nodes: Mapping[str, Source], plan: Sequence[Operator], states: Sequence[OperatorState]) -> bool:
+    """Whether a batch without data is due: a watermark moves past a window that waits, or the input ends (semantics 8)."""
+    after = {s.name: idle_ledger(s, slice_, nodes) for s in slice_.sources}
+    if is_last(slice_.sources, slice_.finished):
+        return True
+    held = {state.id: state for state in states}
+    for operator in plan:
+        state = held[operator.id]
+        moved = operator_watermark(state.watermark_us, operator.sources, after)
+        if any(run.min_end_us <= moved for run in state.runs):
+            return True
+    return False
+
+
+def idle_ledger(source: SourceState, slice_: Slice, nodes: Mapping[str, Source]) -> SourceState:
+    """The ledger of `source` if the slice held no rows."""
+    return advance_source(
+        source,
+        (),
+        delay_us=nodes[source.name].delay_us,
+        idle={p for name, p in slice_.idle if name == source.name},
+        finished={p for name, p in slice_.finished if name == source.name},
+    )
+
+
+def is_last(sources: Sequence[SourceState], finished: frozenset[tuple[str, str]]) -> bool:
+    """Whether all input ends with this slice (and did not end before)."""
+    lines = [(s.name, line) for s in sources for line in s.partitions]
+    ended_before = all(line.status is Status.FINISHED for _, line in lines)
+    return not ended_before and all((name, line.partition) in finished for name, line in lines)
