@@ -87,10 +87,10 @@ class PartitionMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """What a lane did to an operator's runs: `dropped` are batches whose run is gone, `added` describes the new one."""
+    """What a lane did to an operator's runs: `dropped` names runs that are gone as (batch, lo), `added` is the new one."""
 
     operator: str
-    dropped: tuple[int, ...]
+    dropped: tuple[tuple[int, int], ...]
     added: RunPart | None
     late_rows: int
     rows_held: int

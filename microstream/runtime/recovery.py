@@ -1,0 +1,251 @@
+"""Starting: the first manifest of a query, or the one that goes on from a checkpoint; and what a failure means. Pure."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import Enum
+
+import pyarrow as pa
+
+from microstream.checkpoint.manifest import (
+    Kind,
+    Manifest,
+    OperatorState,
+    PartitionState,
+    SinkState,
+    SourceState,
+    Status,
+)
+from microstream.clock import BEGINNING_US
+from microstream.errors import (
+    BadRecordError,
+    CheckpointError,
+    ConnectorError,
+    FencedError,
+    InternalError,
+    MicrostreamError,
+    OffsetExpiredError,
+    PlanError,
+    UserFunctionError,
+)
+from microstream.operators.aggregate import partial_schema, shape
+from microstream.plan.nodes import Sink, Source
+from microstream.plan.stages import Operator, Stages
+from microstream.runtime.engine import ExchangeLostError
+from microstream.state.hashing import HASH_ID
+from microstream.state.lanes import lane_starts, rescale
+
+__all__ = ["StartOffsets", "Verdict", "first_manifest", "new_sources", "resumed", "verdict"]
+
+StartOffsets = Mapping[str, tuple[Mapping[str, int], Mapping[str, str]]]
+"""Source -> (partition -> first offset, topic -> id)."""
+
+
+class Verdict(Enum):
+    """What a failed task means for the query."""
+
+    AGAIN = "again"
+    """It may pass: run the attempt again; counts against the setting `attempts`."""
+    WAIT = "wait"
+    """Something outside is away: run again until its setting's time is over."""
+    STOP = "stop"
+    """It would fail for ever: the query ends with this error."""
+
+
+def verdict(error: BaseException) -> Verdict:
+    """Judge the error of a lane task."""
+    match error:
+        case (
+            UserFunctionError() | BadRecordError() | OffsetExpiredError() | FencedError() | CheckpointError() | PlanError()
+        ):
+            return Verdict.STOP
+        case ConnectorError():
+            return Verdict.WAIT
+        case InternalError() | ExchangeLostError() | OSError():
+            return Verdict.AGAIN
+        case MicrostreamError():
+            return Verdict.STOP
+        case _:
+            return Verdict.AGAIN
+
+
+def first_manifest(
+    stages: Stages,
+    *,
+    job: str,
+    commit_id: str,
+    epoch: int,
+    owner: str,
+    url: str,
+    lanes: int,
+    starts: StartOffsets,
+    now_us: int,
+) -> Manifest:
+    """The `start` manifest of a new query: written before the first read, so that "latest" stays what it was."""
+    return Manifest(
+        job=job,
+        seq=0,
+        parent="",
+        commit_id=commit_id,
+        epoch=epoch,
+        owner=owner,
+        kind=Kind.START,
+        url=url,
+        finished=False,
+        batch=-1,
+        batch_time_us=0,
+        written_us=now_us,
+        plan=stages.fingerprint,
+        lanes=lanes,
+        hash_id=HASH_ID,
+        sources=tuple(_new_source(node, starts) for node in stages.sources),
+        operators=tuple(_new_operator(o, lanes, BEGINNING_US) for o in stages.operators),
+        sinks=tuple(_new_sink(sink, -1) for sink in stages.sinks),
+        schemas=_schemas(stages.operators),
+        floor=0,
+        kept=(),
+    )
+
+
+def new_sources(head: Manifest | None, stages: Stages) -> tuple[Source, ...]:
+    """Sources of the plan that the checkpoint does not know: their start offsets must be resolved."""
+    known = {source.name for source in head.sources} if head is not None else set()
+    return tuple(node for node in stages.sources if node.name not in known)
+
+
+def resumed(head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets) -> Manifest:
+    """`head` as this plan and number of lanes continue it; equal to `head` if nothing changed.
+
+    Raises
+    ------
+    PlanError
+        The plan cannot go on from this checkpoint; all reasons at once (semantics 38).
+    """
+    problems = _plan_problems(head, stages)
+    if problems:
+        raise PlanError(
+            f"The query cannot go on from checkpoint {head.url}: {'; '.join(problems)}. Start the query that wrote it, or "
+            "use a new checkpoint folder for this one.",
+            checkpoint=head.url,
+            problems=problems,
+        )
+    known_sources = {source.name: source for source in head.sources}
+    known_operators = {state.id: state for state in head.operators}
+    known_sinks = {sink.name: sink for sink in head.sinks}
+    sources = tuple(known_sources.get(node.name) or _new_source(node, starts) for node in stages.sources)
+    operators = tuple(
+        _rescaled(known_operators[o.id], lanes) if o.id in known_operators else _new_operator(o, lanes, BEGINNING_US)
+        for o in stages.operators
+    )
+    sinks = tuple(_resumed_sink(known_sinks.get(sink.name), sink, head.batch) for sink in stages.sinks)
+    return replace(
+        head,
+        plan=stages.fingerprint,
+        lanes=lanes,
+        sources=sources,
+        operators=operators,
+        sinks=sinks,
+        schemas=_schemas(stages.operators),
+    )
+
+
+def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
+    problems = []
+    if head.hash_id != HASH_ID:
+        problems.append(f"its keys are hashed by {head.hash_id!r}, this version hashes by {HASH_ID!r}")
+    operators = {o.id: o for o in stages.operators}
+    for state in head.operators:
+        operator = operators.get(state.id)
+        if operator is None:
+            problems.append(f"its operator {state.id!r} ({state.shape}) is not in this query, so its state would be lost")
+        elif shape(operator.node) != state.shape:
+            problems.append(f"operator {state.id!r} was {state.shape} and is now {shape(operator.node)}")
+    sources = {node.name: node for node in stages.sources}
+    for source in head.sources:
+        node = sources.get(source.name)
+        if node is None:
+            problems.append(f"its source {source.name!r} is not in this query")
+        elif (node.spec.kind, node.spec.target) != (source.kind, source.target):
+            problems.append(
+                f"source {source.name!r} was {source.kind} {source.target} and is now {node.spec.kind} {node.spec.target}"
+            )
+    sinks = {sink.name: sink for sink in stages.sinks}
+    for old in head.sinks:
+        new = sinks.get(old.name)
+        if old.pending and (new is None or (new.spec.kind, new.spec.target, new.spec.format) != (old.kind, old.target, old.format)):
+            batches = f"{old.pending[0].batch} to {old.pending[-1].batch}"
+            problems.append(f"sink {old.name!r} ({old.kind} {old.target}) still has batches {batches} to publish")
+    return tuple(problems)
+
+
+def _new_source(node: Source, starts: StartOffsets) -> SourceState:
+    offsets, topic_ids = starts[node.name]
+    return SourceState(
+        name=node.name,
+        kind=node.spec.kind,
+        target=node.spec.target,
+        topic_ids=tuple(sorted(topic_ids.items())),
+        watermark_us=BEGINNING_US,
+        partitions=tuple(
+            PartitionState(
+                partition=name, next_offset=offset, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN
+            )
+            for name, offset in sorted(offsets.items())
+        ),
+    )
+
+
+def _new_operator(operator: Operator, lanes: int, watermark_us: int) -> OperatorState:
+    return OperatorState(
+        id=operator.id,
+        kind="aggregate",
+        mode="append",
+        shape=shape(operator.node),
+        schema_id=_schema_id(partial_schema(operator.node)),
+        lane_starts=lane_starts(lanes),
+        closed_before_us=watermark_us,
+        watermark_us=watermark_us,
+        runs=(),
+    )
+
+
+def _rescaled(state: OperatorState, lanes: int) -> OperatorState:
+    starts = lane_starts(lanes)
+    if starts == state.lane_starts:
+        return state
+    return replace(state, lane_starts=starts, runs=rescale(state.runs, starts))
+
+
+def _new_sink(sink: Sink, batch: int) -> SinkState:
+    return SinkState(
+        name=sink.name,
+        kind=sink.spec.kind,
+        target=sink.spec.target,
+        format=sink.spec.format,
+        lanes=0,
+        published_through=batch,
+        pending=(),
+    )
+
+
+def _resumed_sink(old: SinkState | None, sink: Sink, batch: int) -> SinkState:
+    fresh = _new_sink(sink, batch)
+    if old is None:
+        return fresh
+    return replace(old, kind=fresh.kind, target=fresh.target, format=fresh.format)
+
+
+def _schemas(operators: Sequence[Operator]) -> tuple[tuple[str, str], ...]:
+    schemas = {_schema_id(s): s for s in (partial_schema(o.node) for o in operators)}
+    return tuple((key, base64.b64encode(_message(schemas[key])).decode()) for key in sorted(schemas))
+
+
+def _schema_id(schema: pa.Schema) -> str:
+    return hashlib.sha256(_message(schema)).hexdigest()[:16]
+
+
+def _message(schema: pa.Schema) -> bytes:
+    return bytes(schema.serialize().to_pybytes())
