@@ -20,6 +20,7 @@ __all__ = [
     "OffsetExpiredError",
     "PlanError",
     "SettingError",
+    "UnreachableError",
     "UserFunctionError",
 ]
 
@@ -98,6 +99,10 @@ class BadRecordError(MicrostreamError):
 
 class ConnectorError(MicrostreamError):
     """A source or sink is not reachable, or refuses what is asked of it."""
+
+
+class UnreachableError(ConnectorError):
+    """A source or sink does not answer now; the query waits for it (settings `source_wait`) before it gives up."""
 
 
 class OffsetExpiredError(ConnectorError):

@@ -25,16 +25,13 @@ from microstream.errors import (
     CheckpointError,
     ConnectorError,
     FencedError,
-    InternalError,
-    MicrostreamError,
-    OffsetExpiredError,
     PlanError,
+    UnreachableError,
     UserFunctionError,
 )
 from microstream.operators.aggregate import partial_schema, shape
 from microstream.plan.nodes import Sink, Source
 from microstream.plan.stages import Operator, Stages
-from microstream.runtime.engine import ExchangeLostError
 from microstream.state.hashing import HASH_ID
 from microstream.state.lanes import lane_starts, rescale
 
@@ -59,14 +56,12 @@ def verdict(error: BaseException) -> Verdict:
     """Judge the error of a lane task."""
     match error:
         case (
-            UserFunctionError() | BadRecordError() | OffsetExpiredError() | FencedError() | CheckpointError() | PlanError()
+            UserFunctionError() | BadRecordError() | FencedError() | CheckpointError() | PlanError()
         ):
             return Verdict.STOP
-        case ConnectorError():
+        case UnreachableError():
             return Verdict.WAIT
-        case InternalError() | ExchangeLostError() | OSError():
-            return Verdict.AGAIN
-        case MicrostreamError():
+        case ConnectorError():
             return Verdict.STOP
         case _:
             return Verdict.AGAIN

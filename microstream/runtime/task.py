@@ -92,7 +92,6 @@ class StateChange:
     operator: str
     dropped: tuple[tuple[int, int], ...]
     added: RunPart | None
-    late_rows: int
     rows_held: int
 
 

@@ -1,0 +1,155 @@
+"""Publishing, performed: hands pending batches to workers, tries again, and tells when a sink has everything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from microstream.checkpoint.manifest import Manifest, OutboxBatch, OutboxLane
+from microstream.errors import MicrostreamError
+from microstream.runtime.ports import Listener, Ports
+from microstream.runtime.publishing import Publishing, backlog, confirm, enqueue, start_due
+from microstream.runtime.recovery import Verdict, verdict
+from microstream.runtime.task import OutboxRef, PublishReceipt, PublishTask
+from microstream.settings import Settings
+
+__all__ = ["Delivery"]
+
+log = logging.getLogger("microstream.driver")
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One sink lane being published: the task that is out, where, and since when tries fail."""
+
+    task: PublishTask
+    address: str
+    failing_since_us: int | None = None
+
+
+class Delivery:
+    """All sinks of one driver.
+
+    Parameters
+    ----------
+    manifest
+        The checkpoint at start; its pending batches are published first.
+    settled
+        Called whenever a sink confirmed a batch.
+    failed
+        Called with an error that no further try can mend.
+
+    Attributes
+    ----------
+    where
+        The worker of a lane, None while there is no worker; set by whoever places lanes.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        *,
+        ports: Ports,
+        settings: Settings,
+        listener: Listener,
+        settled: Callable[[], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self.state = Publishing(sinks=manifest.sinks)
+        self.where: Callable[[int], str | None] = lambda lane: None
+        self._job, self._epoch, self._committed = manifest.job, manifest.epoch, manifest.batch
+        self._ports, self._settings, self._listener = ports, settings, listener
+        self._settled, self._failed = settled, failed
+        self._trials: dict[tuple[str, int, int], _Trial] = {}
+        self._tries = 0
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every sink confirmed everything."""
+        return not any(sink.pending for sink in self.state.sinks)
+
+    def has_room(self, batches: int) -> bool:
+        """Whether fewer than `batches` batches, and not too many bytes, wait in every sink."""
+        waiting, size = backlog(self.state)
+        return waiting < min(batches, self._settings.pending_batches) and size < self._settings.pending_bytes
+
+    def accept(self, batch: int, outbox: tuple[tuple[str, OutboxBatch], ...]) -> None:
+        """`batch` is durable and leaves these rows."""
+        self._committed = batch
+        self.state = enqueue(self.state, batch, outbox)
+        self.start()
+
+    def start(self) -> None:
+        """Publish whatever is next; does nothing while there is no worker."""
+        if self.where(0) is None:
+            return
+        self.state, due = start_due(self.state)
+        for sink, batch in due:
+            for lane in batch.lanes:
+                self._submit(sink, batch.batch, lane)
+
+    def _submit(self, sink: str, batch: int, lane: OutboxLane) -> None:
+        self._tries += 1
+        task = PublishTask(
+            job=self._job,
+            epoch=self._epoch,
+            sink=sink,
+            lane=lane.lane,
+            batch=batch,
+            committed=self._committed,
+            try_number=self._tries,
+            outbox=OutboxRef(segments=lane.segments, chunks=lane.chunks),
+        )
+        self._send(_Trial(task, ""))
+
+    def _send(self, trial: _Trial) -> None:
+        task = trial.task
+        self._trials[task.sink, task.batch, task.lane] = trial
+        address = self.where(task.lane)
+        if address is None:
+            asyncio.get_running_loop().call_later(0.2, self._again, trial)
+            return
+        trial.address = address
+        self._ports.engine.submit([(address, task)])
+
+    def confirmed(self, receipt: PublishReceipt) -> None:
+        """A lane confirmed its batch."""
+        if self._trials.pop((receipt.sink, receipt.batch, receipt.lane), None) is None:
+            return
+        if receipt.table is not None and receipt.table.num_rows:
+            self._listener.rows(receipt.sink, receipt.batch, receipt.table)
+        self.state = confirm(self.state, receipt.sink, receipt.batch, receipt.lane)
+        self.start()
+        self._settled()
+
+    def lost_worker(self, address: str) -> None:
+        """Whatever was out on `address` is tried elsewhere: the marker tells whether it had been published."""
+        for trial in list(self._trials.values()):
+            if trial.address == address:
+                self._again(trial)
+
+    def refused(self, task: PublishTask, error: BaseException) -> None:
+        """A try failed: the outcome is unknown, another one asks the marker first."""
+        trial = self._trials.get((task.sink, task.batch, task.lane))
+        if trial is None or trial.task.try_number != task.try_number:
+            return
+        now_us = self._ports.clock.now_us()
+        if trial.failing_since_us is None:
+            trial.failing_since_us = now_us
+            log.warning("sink %s lane %d batch %d: %s Trying again.", task.sink, task.lane, task.batch, error)
+        over = now_us - trial.failing_since_us >= self._settings.source_wait_us
+        if over or (isinstance(error, MicrostreamError) and verdict(error) is Verdict.STOP):
+            self._failed(error)
+            return
+        self._listener.status(f"waiting: sink {task.sink}: {error}")
+        asyncio.get_running_loop().call_later(0.2 + self._ports.jitter_s(), self._again, trial)
+
+    def _again(self, trial: _Trial) -> None:
+        task = trial.task
+        if self._trials.get((task.sink, task.batch, task.lane)) is not trial:
+            return
+        self._tries += 1
+        retried = replace(task, try_number=self._tries, committed=self._committed)
+        self._send(_Trial(retried, "", trial.failing_since_us))

@@ -1,0 +1,199 @@
+"""The driver: one asyncio loop that performs what the pure decisions say. It never sees a row of the data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from microstream.checkpoint.manifest import Kind, Manifest
+from microstream.runtime.delivery import Delivery
+from microstream.runtime.engine import EngineEvent, Job, TaskDone, TaskFailed, WorkerJoined, WorkerLost
+from microstream.runtime.head import Head
+from microstream.runtime.opening import check_sinks, open_head
+from microstream.runtime.pipeline import Pipeline
+from microstream.runtime.planner import Planner
+from microstream.runtime.ports import Listener, Ports, QuerySpec
+from microstream.runtime.sources import SourceWatch
+from microstream.runtime.task import PublishReceipt, PublishTask
+
+__all__ = ["Driver"]
+
+
+class Driver:
+    """Runs one query until it ends, is stopped, or fails.
+
+    Parameters
+    ----------
+    query
+        What to run.
+    ports
+        The world to run it in.
+    listener
+        Told about status, progress and rows for sinks in this process.
+    """
+
+    def __init__(self, query: QuerySpec, ports: Ports, listener: Listener) -> None:
+        self._query, self._ports, self._listener = query, ports, listener
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._moved = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._running: _Running | None = None
+
+    async def run(self) -> None:
+        """Run to the end. Raises what ended the query, if it did not end well."""
+        watch = SourceWatch(self._query.stages.sources, self._ports, self._query.settings, self._listener.status)
+        try:
+            await self._start(watch)
+            await self._over
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self._ports.engine.close()
+            await watch.close()
+
+    async def _start(self, watch: SourceWatch) -> None:
+        query, ports = self._query, self._ports
+        manifest = await open_head(query, ports, watch, self._listener.status)
+        await check_sinks(query, ports, manifest, self._listener.status)
+        head = Head(manifest, ports, query.settings, self._listener.status)
+        delivery = Delivery(
+            manifest,
+            ports=ports,
+            settings=query.settings,
+            listener=self._listener,
+            settled=self._settle,
+            failed=self._end,
+        )
+        pipeline = Pipeline(
+            query,
+            ports,
+            head,
+            delivery,
+            listener=self._listener,
+            settled=self._settle,
+            failed=self._end,
+            spawn=self._spawn,
+        )
+        delivery.where = pipeline.worker_of
+        planner = Planner(query, ports, watch, head, pipeline, delivery)
+        self._running = _Running(head, delivery, pipeline, planner)
+        job = Job(
+            id=manifest.job,
+            epoch=manifest.epoch,
+            query=query.name,
+            stages=query.stages,
+            checkpoint=ports.store.url,
+            storage_options=query.storage_options,
+        )
+        await ports.engine.start(job, self._on_engine)
+        self._listener.status("running")
+        delivery.start()
+        self._spawn(self._beat(head))
+        if manifest.finished:
+            self.stop()
+        elif not self._stopping:
+            self._spawn(self._plan(planner))
+        self._settle()
+
+    def stop(self) -> None:
+        """Finish the batches in flight, publish them, write the stop manifest, end. Closes no windows."""
+        self._stopping = True
+        if self._running is not None:
+            self._running.planner.stop()
+        self._settle()
+
+    async def caught_up(self) -> None:
+        """Return when everything that the sources hold now is committed and published, or the query has ended."""
+        while self._running is None and not self._over.done():
+            await self._movement()
+        if self._running is None:
+            return
+        ends = await self._running.planner.ends()
+        while not self._over.done():
+            if self._running.planner.has_committed(ends) and self._running.delivery.is_done:
+                return
+            await self._movement()
+
+    async def _movement(self) -> None:
+        self._moved.clear()
+        await self._moved.wait()
+
+    def _on_engine(self, event: EngineEvent) -> None:
+        running = self._running
+        if running is None or self._over.done():
+            return
+        match event:
+            case WorkerJoined(address=address, threads=threads):
+                running.pipeline.joined(address, threads)
+                running.delivery.start()
+            case WorkerLost(address=address, reason=reason):
+                running.pipeline.lost(address, reason)
+                running.delivery.lost_worker(address)
+            case TaskDone(receipt=PublishReceipt() as receipt):
+                running.delivery.confirmed(receipt)
+            case TaskFailed(task=PublishTask() as publish, error=error):
+                running.delivery.refused(publish, error)
+            case TaskDone() | TaskFailed():
+                running.pipeline.returned(event)
+
+    async def _plan(self, planner: Planner) -> None:
+        await planner.run()
+        self.stop()
+
+    async def _beat(self, head: Head) -> None:
+        """A driver that commits nothing for a while still says that it lives; this also confirms publications."""
+        rest_us = self._query.settings.heartbeat_us
+        while True:
+            quiet_us = self._ports.clock.now_us() - head.written_us
+            if quiet_us >= rest_us:
+                await head.note(Kind.CONFIRM, self._with_confirmations)
+                quiet_us = 0
+            await asyncio.sleep((rest_us - quiet_us) / 1e6)
+
+    def _with_confirmations(self, manifest: Manifest) -> Manifest:
+        assert self._running is not None
+        return replace(manifest, sinks=self._running.delivery.state.sinks)
+
+    def _settle(self) -> None:
+        """Something moved: wake whoever waits, and end if there is nothing left to do."""
+        self._moved.set()
+        running = self._running
+        if running is None or not self._stopping:
+            return
+        if running.pipeline.is_idle and running.delivery.is_done:
+            self._stopping = False
+            self._spawn(self._say_goodbye(running.head))
+
+    async def _say_goodbye(self, head: Head) -> None:
+        await head.note(Kind.STOP, self._with_confirmations)
+        self._listener.status("stopped")
+        self._end(None)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end(error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._moved.set()
+        if self._over.done():
+            return
+        if error is None:
+            self._over.set_result(None)
+        else:
+            self._over.set_exception(error)
+
+
+class _Running:
+    """The parts of a driver that has its checkpoint."""
+
+    def __init__(self, head: Head, delivery: Delivery, pipeline: Pipeline, planner: Planner) -> None:
+        self.head, self.delivery, self.pipeline, self.planner = head, delivery, pipeline, planner

@@ -1,0 +1,121 @@
+"""The worker side of the Dask engine: one `LaneWorker` per job on each worker, fed by tasks, fetched from by others."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from distributed import Worker, WorkerPlugin, get_worker
+from distributed.comm import CommClosedError
+from distributed.protocol import to_serialize
+
+from microstream.checkpoint.open import open_store
+from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
+from microstream.runtime.task import StageTask
+from microstream.runtime.worker import LaneWorker
+
+__all__ = ["LanePlugin", "is_ready", "plugin_name", "run_task"]
+
+HANDLER = "microstream_fetch"
+
+
+def plugin_name(job: str, epoch: int) -> str:
+    """Name of the job's plugin on a worker."""
+    return f"microstream-{job}-{epoch}"
+
+
+class LanePlugin(WorkerPlugin):
+    """Carries the job to every worker, those that join later included."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.lanes: LaneWorker | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """Open the checkpoint and answer fetches."""
+        store = open_store(self.job.checkpoint, dict(self.job.storage_options))
+        self.lanes = LaneWorker(
+            job=self.job,
+            store=store,
+            address=worker.address,
+            exchange=WorkerExchange(worker),
+            new_id=lambda: uuid.uuid4().hex,
+        )
+        worker.handlers[HANDLER] = _Fetches(worker)
+
+    def teardown(self, worker: Worker) -> None:
+        """Close consumers and producers."""
+        if self.lanes is not None:
+            self.lanes.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"job": self.job, "lanes": None}
+
+
+class _Fetches:
+    """The handler of other workers' fetches; finds the job's lanes by its plugin."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def __call__(self, wanted: bytes) -> dict[str, Any]:
+        fetches: list[Fetch] = pickle.loads(wanted)
+        try:
+            tables = _lanes_of(self._worker, fetches[0].job, fetches[0].epoch).serve(fetches)
+        except ExchangeLostError as problem:
+            return {"lost": str(problem), "tables": []}
+        return {"lost": "", "tables": [to_serialize(table) for table in tables]}
+
+
+class WorkerExchange:
+    """Fetches over the worker's own comms; on the same worker it is a reference."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def fetch(self, address: str, wanted: Sequence[Fetch]) -> list[pa.Table]:
+        """One table per element of `wanted`; called from a task's thread."""
+        if address == self._worker.address:
+            return _lanes_of(self._worker, wanted[0].job, wanted[0].epoch).serve(wanted)
+        call = self._call(address, pickle.dumps(list(wanted)))
+        try:
+            answer = asyncio.run_coroutine_threadsafe(call, self._worker.loop.asyncio_loop).result()
+        except (OSError, CommClosedError) as problem:
+            raise ExchangeLostError(f"worker {address} does not answer: {problem}") from problem
+        if answer["lost"]:
+            raise ExchangeLostError(answer["lost"])
+        return list(answer["tables"])
+
+    async def _call(self, address: str, wanted: bytes) -> dict[str, Any]:
+        answer: dict[str, Any] = await getattr(self._worker.rpc(address), HANDLER)(wanted=wanted)
+        return answer
+
+
+def _lanes_of(worker: Worker, job: str, epoch: int) -> LaneWorker:
+    plugin = worker.plugins.get(plugin_name(job, epoch))
+    if plugin is None or plugin.lanes is None:
+        raise ExchangeLostError(f"worker {worker.address} does not have job {job} epoch {epoch} (any more)")
+    lanes: LaneWorker = plugin.lanes
+    return lanes
+
+
+def run_task(task: Task) -> Receipt:
+    """Body of every Dask task of microstream."""
+    worker = get_worker()
+    job, epoch = (task.attempt.job, task.attempt.epoch) if isinstance(task, StageTask) else (task.job, task.epoch)
+    return _lanes_of(worker, job, epoch).run(task)
+
+
+def is_ready(job: str, epoch: int, dask_worker: Worker) -> int | str | None:
+    """Threads of this worker if it has the job; None if it has it not yet; text why it cannot read the checkpoint."""
+    plugin = dask_worker.plugins.get(plugin_name(job, epoch))
+    if plugin is None or plugin.lanes is None:
+        return None
+    problem = plugin.lanes.check_checkpoint()
+    return problem or int(dask_worker.state.nthreads)
+
+

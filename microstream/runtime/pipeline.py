@@ -1,0 +1,328 @@
+"""Batches under way: performs the instructions of the batch machine on the engine and the checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from microstream.checkpoint.manifest import SourceState
+from microstream.errors import InternalError, UnreachableError
+from microstream.observe.progress import progress_event
+from microstream.plan.nodes import Source
+from microstream.runtime.assembly import (
+    Watermarks,
+    assemble,
+    ledger_after,
+    outbox_of,
+    receipt_problems,
+    unsealed,
+    watermarks_after,
+)
+from microstream.runtime.batch import (
+    Commit,
+    CommitDone,
+    Discard,
+    Event,
+    Failed,
+    Instruction,
+    LevelDone,
+    Machine,
+    Phase,
+    Planned,
+    Submit,
+    advance,
+    may_plan,
+)
+from microstream.runtime.delivery import Delivery
+from microstream.runtime.engine import TaskDone, TaskFailed
+from microstream.runtime.flight import AttemptRecord, stage_tasks
+from microstream.runtime.head import Head
+from microstream.runtime.placement import is_uneven, place
+from microstream.runtime.planning import Slice
+from microstream.runtime.ports import Listener, Ports, QuerySpec
+from microstream.runtime.recovery import Verdict, verdict
+from microstream.runtime.task import Attempt, StageReceipt, StageTask
+
+__all__ = ["Pipeline"]
+
+log = logging.getLogger("microstream.driver")
+
+
+class Pipeline:
+    """At most two batches in flight, from slice to commit.
+
+    Parameters
+    ----------
+    settled
+        Called whenever a batch left the pipeline.
+    failed
+        Called with an error that ends the query.
+    spawn
+        Starts work on the driver's loop; its failure ends the query.
+    """
+
+    def __init__(
+        self,
+        query: QuerySpec,
+        ports: Ports,
+        head: Head,
+        delivery: Delivery,
+        *,
+        listener: Listener,
+        settled: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+    ) -> None:
+        self._query, self._ports, self._head, self._delivery = query, ports, head, delivery
+        self._listener, self._settled, self._failed, self._spawn = listener, settled, failed, spawn
+        self._nodes: dict[str, Source] = {node.name: node for node in query.stages.sources}
+        self._machine = Machine(next_batch=head.manifest.batch + 1, top_level=len(query.stages.stages) - 1)
+        self._records: dict[tuple[int, int], AttemptRecord] = {}
+        self._slices: dict[int, Slice] = {}
+        self._threads: dict[str, int] = {}
+        self._placed: tuple[str, ...] = ()
+        self._deferred: list[Submit] = []
+        self._trouble: dict[int, tuple[int, int]] = {}
+        """Batch -> (failed attempts that count, time of the first)."""
+        self.version = 0
+        """Changes whenever a slice that was being planned would be out of date."""
+        self.records_per_s: float | None = None
+        self.record_bytes: dict[str, float] = {}
+        self._last_commit_us: int | None = None
+
+    # -- what others ask ----------------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no batch is in flight."""
+        return not self._machine.flights
+
+    @property
+    def next_batch(self) -> int:
+        """The id that the next slice gets."""
+        return self._machine.next_batch
+
+    def may_plan(self) -> bool:
+        """Whether a slice is wanted now; not while lanes wait to be spread over new workers."""
+        if not self._threads or not may_plan(self._machine):
+            return False
+        return self.is_idle or not is_uneven(self._placed, self._threads)
+
+    def ledger(self) -> tuple[SourceState, ...]:
+        """All sources after the newest batch whose metas are in."""
+        record = self._newest()
+        return record.sources if record is not None else self._head.manifest.sources
+
+    def watermarks(self) -> Watermarks:
+        """Watermark of each operator after that batch."""
+        record = self._newest()
+        if record is not None:
+            return record.closing
+        return tuple((state.id, state.watermark_us) for state in self._head.manifest.operators)
+
+    def batch_time_us(self) -> int:
+        """Batch time of that batch."""
+        record = self._newest()
+        return record.slice.batch_time_us if record is not None else self._head.manifest.batch_time_us
+
+    def worker_of(self, lane: int) -> str | None:
+        """Where a lane runs now."""
+        return self._placed[lane % len(self._placed)] if self._placed else None
+
+    def _newest(self) -> AttemptRecord | None:
+        flights = [f for f in self._machine.flights if f.phase is not Phase.READING]
+        return self._records[flights[-1].batch, flights[-1].number] if flights else None
+
+    # -- what happens -------------------------------------------------------------------------------------------
+
+    def plan(self, slice_: Slice) -> None:
+        """Start the next batch."""
+        self._slices[slice_.batch] = slice_
+        self._apply(Planned(slice_.batch))
+
+    def joined(self, address: str, threads: int) -> None:
+        """A worker is there."""
+        self._threads[address] = threads
+        self._placed = place(self._head.manifest.lanes, self._threads, self._placed)
+        waiting, self._deferred = self._deferred, []
+        for submit in waiting:
+            self._submit(submit)
+        self._settled()
+
+    def lost(self, address: str, reason: str) -> None:
+        """A worker is gone: what stood on it is run again elsewhere."""
+        if self._threads.pop(address, None) is None:
+            return
+        log.warning("query %s: worker %s is lost (%s)", self._query.name, address, reason)
+        self._placed = place(self._head.manifest.lanes, self._threads, self._placed)
+        self.version += 1
+        for flight in self._machine.flights:
+            record = self._records.get((flight.batch, flight.number))
+            safe = flight.phase in (Phase.MERGED, Phase.COMMITTING)
+            if record is not None and not safe and address in record.placed:
+                self._apply(Failed(flight.batch, flight.number))
+                return
+
+    def returned(self, event: TaskDone | TaskFailed) -> None:
+        """A stage task returned or raised. Whatever belongs to a discarded attempt is ignored."""
+        task = event.task
+        assert isinstance(task, StageTask)
+        record = self._records.get((task.attempt.batch, task.attempt.number))
+        if record is None or record.out.get((task.level, task.lane)) != task:
+            return
+        if isinstance(event, TaskFailed):
+            self._stumble(record, event.error)
+            return
+        assert isinstance(event.receipt, StageReceipt)
+        problems = receipt_problems(task, event.receipt)
+        if problems:
+            self._stumble(record, InternalError(f"batch {task.attempt.batch}: receipt refused: {'; '.join(problems)}"))
+            return
+        del record.out[task.level, task.lane]
+        record.receipts.append(event.receipt)
+        if not record.out:
+            self._level_done(record, task.level)
+
+    def _level_done(self, record: AttemptRecord, level: int) -> None:
+        attempt = record.attempt
+        record.mark(f"level-{level}", self._ports.clock.now_us())
+        if level == 0:
+            metas = [meta for receipt in record.receipts for meta in receipt.partitions]
+            record.sources = ledger_after(record.slice, self._nodes, metas)
+            record.closing = watermarks_after(record.late, self._query.stages.operators, record.sources)
+            for meta in metas:
+                self.record_bytes[meta.source] = meta.bytes / max(1, meta.rows + meta.bad)
+        if level == self._machine.top_level and (missing := unsealed(record.receipts)):
+            self._stumble(record, InternalError(f"batch {attempt.batch}: no bundle holds {', '.join(missing)}"))
+            return
+        self._apply(LevelDone(attempt.batch, attempt.number, level))
+        self._settled()
+
+    def _stumble(self, record: AttemptRecord, error: BaseException) -> None:
+        """A task of the attempt failed: try again, later, or give up."""
+        attempt, now_us = record.attempt, self._ports.clock.now_us()
+        settings = self._query.settings
+        judged = verdict(error)
+        count, since_us = self._trouble.get(attempt.batch, (0, now_us))
+        count += judged is Verdict.AGAIN
+        self._trouble[attempt.batch] = (count, since_us)
+        over = now_us - since_us >= settings.source_wait_us if judged is Verdict.WAIT else count >= settings.attempts
+        if judged is Verdict.STOP or over:
+            self._failed(error)
+            return
+        log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error)
+        if isinstance(error, UnreachableError):
+            self._listener.status(f"waiting: {error}")
+        self._forget(record)
+        delay_s = 0.5 if judged is Verdict.WAIT else 0.02 * 2**count
+        event = Failed(attempt.batch, attempt.number)
+        asyncio.get_running_loop().call_later(delay_s + self._ports.jitter_s(), self._apply, event)
+
+    def _forget(self, record: AttemptRecord) -> None:
+        self._ports.engine.cancel(list(record.out.values()))
+        record.out.clear()
+        self.version += 1
+
+    # -- what is done about it ----------------------------------------------------------------------------------
+
+    def _apply(self, event: Event) -> None:
+        self._machine, instructions = advance(self._machine, event)
+        for instruction in instructions:
+            self._perform(instruction)
+
+    def _perform(self, instruction: Instruction) -> None:
+        match instruction:
+            case Submit():
+                self._submit(instruction)
+            case Commit(batch, number):
+                self._spawn(self._commit(self._records[batch, number]))
+            case Discard(batch, number):
+                record = self._records.pop((batch, number), None)
+                if record is not None:
+                    self._forget(record)
+
+    def _submit(self, submit: Submit) -> None:
+        if not any((f.batch, f.number) == (submit.batch, submit.number) for f in self._machine.flights):
+            return
+        if submit.level == 0:
+            if not self._placed:
+                self._deferred.append(submit)
+                return
+            if all(f.batch == submit.batch for f in self._machine.flights):
+                self._spread()
+            self._records[submit.batch, submit.number] = self._new_record(submit)
+        record = self._records[submit.batch, submit.number]
+        durable = record.attempt.base == self._head.base_id
+        tasks = stage_tasks(record, self._query.stages, submit.level, self._head.base_seq if durable else None)
+        record.out = {(task.level, task.lane): task for task in tasks}
+        self._ports.engine.submit([(record.placed[task.lane], task) for task in tasks])
+
+    def _spread(self) -> None:
+        """Nothing else is in flight: lanes may move to workers that joined."""
+        if is_uneven(self._placed, self._threads):
+            self._placed = place(self._head.manifest.lanes, self._threads, ())
+
+    def _new_record(self, submit: Submit) -> AttemptRecord:
+        slice_ = self._slices[submit.batch]
+        older = next((r for (batch, _), r in self._records.items() if batch == submit.batch - 1), None)
+        manifest = self._head.manifest
+        attempt = Attempt(
+            job=manifest.job,
+            epoch=manifest.epoch,
+            batch=submit.batch,
+            number=submit.number,
+            commit_id=self._ports.new_id(),
+            base=older.attempt.commit_id if older is not None else self._head.base_id,
+            batch_time_us=slice_.batch_time_us,
+        )
+        late = (
+            older.closing
+            if older is not None
+            else tuple((state.id, state.watermark_us) for state in manifest.operators)
+        )
+        return AttemptRecord(
+            attempt=attempt,
+            slice=slice_,
+            placed=self._placed,
+            late=late,
+            began_us=self._ports.clock.now_us(),
+        )
+
+    async def _commit(self, record: AttemptRecord) -> None:
+        attempt, slice_ = record.attempt, record.slice
+        record.mark("merged", self._ports.clock.now_us())
+        manifest = await self._head.commit(
+            lambda head: assemble(
+                head,
+                commit_id=attempt.commit_id,
+                slice_=slice_,
+                sources=record.sources,
+                watermarks=record.closing,
+                receipts=record.receipts,
+                sinks=self._delivery.state.sinks,
+                now_us=self._ports.clock.now_us(),
+            )
+        )
+        now_us = self._ports.clock.now_us()
+        record.mark("committed", now_us)
+        self._measure(record, now_us)
+        self._trouble.pop(attempt.batch, None)
+        self._slices.pop(attempt.batch, None)
+        self._listener.progress(progress_event(self._query.name, manifest, record.figures(now_us)))
+        self._apply(CommitDone(attempt.batch, attempt.number))
+        self._records.pop((attempt.batch, attempt.number), None)
+        self._delivery.accept(attempt.batch, outbox_of(slice_, record.receipts))
+        self._settled()
+        if self._head.is_collection_due():
+            self._spawn(self._head.collect())
+
+    def _measure(self, record: AttemptRecord, now_us: int) -> None:
+        """Records per second that come through, for the size of the next batch."""
+        rows = sum(m.rows + m.bad for r in record.receipts for m in r.partitions)
+        began_us = max(record.began_us, self._last_commit_us or record.began_us)
+        self._last_commit_us = now_us
+        if rows:
+            rate = rows / max(1e-3, (now_us - began_us) / 1e6)
+            self.records_per_s = rate if self.records_per_s is None else 0.7 * self.records_per_s + 0.3 * rate

@@ -1,0 +1,66 @@
+"""Everything of the outside world that a driver touches, in one value: a real one, or a simulated one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from microstream.checkpoint.store import ObjectStore
+from microstream.checkpoint.takeover import Owner
+from microstream.clock import Clock
+from microstream.plan.stages import Stages
+from microstream.runtime.engine import Engine, Offload
+from microstream.runtime.trigger import Trigger
+from microstream.settings import Settings
+
+__all__ = ["Listener", "Ports", "QuerySpec"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The world of one driver.
+
+    `alive_here` tells whether an owner is a driver that still runs on this host; None if it is of another host.
+    """
+
+    store: ObjectStore
+    engine: Engine
+    clock: Clock
+    offload: Offload
+    new_id: Callable[[], str]
+    jitter_s: Callable[[], float]
+    owner: Owner
+    alive_here: Callable[[Owner], bool | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySpec:
+    """What the user asked for. `lanes` None: the checkpoint's, or the workers' threads (16 at most)."""
+
+    name: str
+    stages: Stages
+    trigger: Trigger
+    settings: Settings
+    lanes: int | None
+    default_start: str
+    takeover: bool
+    storage_options: Mapping[str, Any]
+
+
+class Listener(Protocol):
+    """Told, on the driver's loop, what a user may want to see."""
+
+    def status(self, text: str) -> None:
+        """What the query is doing or waiting for."""
+        ...
+
+    def progress(self, event: Mapping[str, Any]) -> None:
+        """A batch was committed: Spark's progress keys."""
+        ...
+
+    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
+        """Rows of a sink that lives in this process."""
+        ...

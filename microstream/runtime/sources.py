@@ -1,0 +1,104 @@
+"""The driver's eyes on its sources: probes asked off the loop, with patience, and how long each partition is quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+from microstream.checkpoint.manifest import SourceState
+from microstream.connectors.protocol import Bounds, Probe, SourceConnector
+from microstream.errors import UnreachableError
+from microstream.plan.nodes import Source
+from microstream.runtime.patience import patiently
+from microstream.runtime.planning import check_offsets, discover, skip_expired
+from microstream.runtime.ports import Ports
+from microstream.runtime.recovery import StartOffsets
+from microstream.runtime.slicing import PartitionView
+from microstream.settings import Settings
+
+__all__ = ["SourceWatch"]
+
+BoundsBySource = Mapping[str, Mapping[str, Bounds]]
+
+
+class SourceWatch:
+    """All sources of one query; a source that does not answer is waited for."""
+
+    def __init__(
+        self, nodes: Sequence[Source], ports: Ports, settings: Settings, announce: Callable[[str], None]
+    ) -> None:
+        self.nodes = {node.name: node for node in nodes}
+        self._probes: dict[str, Probe] = {node.name: cast(SourceConnector, node.spec).open_probe() for node in nodes}
+        self._ports, self._settings, self._announce = ports, settings, announce
+        self._offload = ports.offload
+        self._identity: dict[tuple[str, int], Mapping[str, str]] = {}
+        self.quiet_since: dict[tuple[str, str], int] = {}
+
+    async def starts(self, sources: Sequence[Source], default: str) -> StartOffsets:
+        """First offsets and topic ids of `sources`; `default` counts where a source names no start."""
+        starts = {}
+        for node in sources:
+            probe, start = self._probes[node.name], getattr(node.spec, "start", None) or default
+            await self._reach(node.name)
+            offsets = await self._offload(probe.start_offsets, start)
+            starts[node.name] = (offsets, await self._offload(probe.identity))
+        return starts
+
+    async def bounds(self) -> BoundsBySource:
+        """Low and end of every partition now; waits for sources that do not answer."""
+        return {name: await self._reach(name) for name in self._probes}
+
+    async def _reach(self, name: str) -> Mapping[str, Bounds]:
+        return await patiently(
+            lambda: self._offload(self._probes[name].bounds),
+            away=UnreachableError,
+            bound_us=self._settings.source_wait_us,
+            clock=self._ports.clock,
+            jitter_s=self._ports.jitter_s,
+            announce=self._announce,
+        )
+
+    async def current(self, sources: Sequence[SourceState], bounds: BoundsBySource) -> tuple[SourceState, ...]:
+        """`sources` with new partitions, checked against what their topics still hold."""
+        checked = []
+        for source in sources:
+            at, node = bounds[source.name], self.nodes[source.name]
+            if getattr(node.spec, "on_data_loss", "fail") == "skip":
+                source = skip_expired(source, at)
+            check_offsets(source, at, await self._topic_ids(source.name, at))
+            checked.append(discover(source, at))
+        return tuple(checked)
+
+    async def _topic_ids(self, name: str, bounds: Mapping[str, Bounds]) -> Mapping[str, str]:
+        """Asked at start and when partitions appear; a topic created again in between shows by its end offsets."""
+        key = (name, len(bounds))
+        if key not in self._identity:
+            self._identity[key] = await self._offload(self._probes[name].identity)
+        return self._identity[key]
+
+    async def first_beyond(
+        self, views: Sequence[PartitionView], time_us: int
+    ) -> dict[tuple[str, str], int | None]:
+        """First offset of each partition whose record time is at or after `time_us`."""
+        beyond: dict[tuple[str, str], int | None] = {}
+        for name, probe in self._probes.items():
+            partitions = [v.partition for v in views if v.source == name and v.lag]
+            if partitions:
+                offsets = await self._offload(probe.offsets_at, time_us, partitions)
+                beyond |= {(name, partition): offset for partition, offset in offsets.items()}
+        return beyond
+
+    def note_quiet(self, views: Sequence[PartitionView], now_us: int) -> None:
+        """Remember since when each partition has been caught up."""
+        for view in views:
+            key = (view.source, view.partition)
+            if view.lag:
+                self.quiet_since.pop(key, None)
+            else:
+                self.quiet_since.setdefault(key, now_us)
+
+    async def close(self) -> None:
+        """Let go of all connections."""
+        for probe in self._probes.values():
+            await self._offload(probe.close)
+
