@@ -192,7 +192,7 @@ def closes_something(slice_: Slice, nodes: Mapping[str, Source], plan: Sequence[
     for operator in plan:
         state = held[operator.id]
         moved = operator_watermark(state.watermark_us, operator.sources, after)
-        if any(run.min_end_us <= moved for run in state.runs):
+        if moved > state.watermark_us and any(run.min_end_us <= moved for run in state.runs):
             return True
     return False
 

@@ -137,7 +137,6 @@ class StageReceipt:
     changes: tuple[StateChange, ...]
     outputs: tuple[OutboxPart, ...]
     sealed: tuple[Sealed, ...]
-    duration_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,91 @@
+"""One stage on one lane: from the rows that enter to the rows that leave. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from microstream.errors import InternalError
+from microstream.operators.aggregate import partial
+from microstream.operators.rows import Rows
+from microstream.operators.stateless import Instances, apply
+from microstream.operators.window import split_late
+from microstream.plan.nodes import Late, Node, Source, WindowAggregate
+from microstream.plan.stages import Operator, Stage
+from microstream.state.lanes import split
+
+__all__ = ["Leaving", "evaluate"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Leaving:
+    """What a stage hands on: partials per operator and target lane, rows per sink, late rows counted per operator."""
+
+    exchange: dict[str, Sequence[pa.Table]] = field(default_factory=dict)
+    sinks: list[tuple[str, Rows]] = field(default_factory=list)
+    late_rows: dict[str, int] = field(default_factory=dict)
+
+
+def evaluate(
+    stage: Stage,
+    entering: Mapping[Node, Rows | None],
+    operators: Sequence[Operator],
+    late: Mapping[str, int],
+    lane_starts: Sequence[int],
+    instances: Instances,
+) -> Leaving:
+    """Run all steps of `stage` in order.
+
+    Parameters
+    ----------
+    entering
+        Rows of each source (level 0) and of each operator whose state lives at this level.
+    operators
+        All operators of the plan.
+    late
+        Operator id -> W(N-1) of its input: judges rows late before they are aggregated.
+    lane_starts
+        First hash of each lane.
+    instances
+        Classes of the plan, instantiated.
+    """
+    leaving = Leaving()
+    rows: list[Rows | None] = []
+    fed = {at: next(o for o in operators if o.id == name) for name, at in stage.feeds}
+    late_of: dict[str, Rows | None] = {}
+
+    def feed(at: int) -> None:
+        operator, found = fed[at], rows[at]
+        windowed, lost = (None, None) if found is None else split_late(
+            found, operator.node, late[operator.id], operator.id
+        )
+        late_of[operator.id] = lost
+        leaving.late_rows[operator.id] = len(lost) if lost is not None else 0
+        if windowed is not None:
+            partials = partial(windowed, operator.node)
+            leaving.exchange[operator.id] = split(partials, operator.node.keys, lane_starts)
+
+    for at, step in enumerate(stage.steps):
+        match step.node:
+            case Source() | WindowAggregate():
+                rows.append(entering.get(step.node))
+            case Late():
+                rows.append(late_of[_id_of(step.node, operators)])
+            case _:
+                rows.append(apply(step.node, tuple(rows[i] for i in step.inputs), instances))
+        if at in fed:
+            feed(at)
+    for name, at in stage.sinks:
+        out = rows[at]
+        if out is not None and len(out):
+            leaving.sinks.append((name, out))
+    return leaving
+
+
+def _id_of(node: Late, operators: Sequence[Operator]) -> str:
+    for operator in operators:
+        if operator.node == node.operator:
+            return operator.id
+    raise InternalError(".late of an operator that is not in the plan")

@@ -1,0 +1,93 @@
+"""What a level-0 task reads: rows of its ranges, what the ledger learns from them, and where each row came from."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+
+from microstream.clock import BEGINNING_US
+from microstream.connectors.protocol import RangeCount, Read, Reader
+from microstream.operators.rows import Rows
+from microstream.plan.nodes import Source
+from microstream.runtime.task import PartitionMeta, StageTask
+
+__all__ = ["Incoming", "read_sources"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incoming:
+    """Rows by source; row k of source s has origin `first[s] + k`, consecutive over all sources."""
+
+    rows: dict[Source, Rows | None]
+    metas: tuple[PartitionMeta, ...]
+    reads: tuple[Read, ...]
+    first: tuple[int, ...]
+    asked: str
+
+    def position_of(self, origin: int | None) -> str:
+        """topic-partition-offset of the row with that origin; the ranges of the task if it is not known."""
+        if origin is None or not self.reads:
+            return self.asked or "rows of an upstream operator"
+        which = bisect_right(self.first, origin) - 1
+        read, row = self.reads[which], origin - self.first[which]
+        ends = np.cumsum([count.rows for count in read.counts])
+        partition = read.counts[int(np.searchsorted(ends, row, side="right"))].partition
+        return f"{partition} offset {int(read.offsets[row])}"
+
+
+def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[str, int], Reader]) -> Incoming:
+    """Read the ranges of `task`, source by source."""
+    rows: dict[Source, Rows | None] = {}
+    metas: dict[tuple[str, str], PartitionMeta] = {}
+    reads, first, total = [], [], 0
+    for source in sources:
+        mine = [r for r in task.ranges if r.source == source.name]
+        if not mine:
+            continue
+        read = reader(source.name, task.lane).read(mine, batch_time_us=task.attempt.batch_time_us)
+        count = read.table.num_rows
+        rows[source] = Rows(table=read.table, origin=np.arange(total, total + count)) if count else None
+        reads.append(read)
+        first.append(total)
+        total += count
+        metas |= {(source.name, meta.partition): meta for meta in _metas(source, read)}
+    asked = ", ".join(f"{r.partition} offsets {r.start} to {r.end - 1}" for r in task.ranges)
+    return Incoming(
+        rows=rows,
+        metas=tuple(metas[r.source, r.partition] for r in task.ranges),
+        reads=tuple(reads),
+        first=tuple(first),
+        asked=asked,
+    )
+
+
+def _metas(source: Source, read: Read) -> list[PartitionMeta]:
+    metas, start = [], 0
+    for count in read.counts:
+        latest = _latest_us(source, read, start, count)
+        start += count.rows
+        metas.append(
+            PartitionMeta(
+                source=source.name,
+                partition=count.partition,
+                start=count.start,
+                end=count.end,
+                rows=count.rows,
+                bad=count.bad,
+                tombstones=count.tombstones,
+                bytes=count.bytes,
+                max_event_time_us=latest,
+            )
+        )
+    return metas
+
+
+def _latest_us(source: Source, read: Read, start: int, count: RangeCount) -> int:
+    if source.event_time is None or not count.rows:
+        return BEGINNING_US
+    times = read.table.column(source.event_time).slice(start, count.rows)
+    return int(pc.max(times).value)

@@ -1,0 +1,76 @@
+"""One bundle per worker and attempt: the lane task that finishes last writes it for all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from microstream.checkpoint.bundle import Bundle
+from microstream.checkpoint.keys import data_key
+from microstream.checkpoint.store import ObjectStore
+from microstream.runtime.task import Attempt, Sealed, StageTask
+
+__all__ = ["Part", "Sealer"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Rows to store, made by `execution`; `name` is "run:OPERATOR" or "sink:NAME"."""
+
+    execution: str
+    name: str
+    table: pa.Table
+
+
+@dataclass(slots=True)
+class _Open:
+    parts: dict[tuple[int, int], Sequence[Part]] = field(default_factory=dict)
+    sealed: bool = False
+
+
+class Sealer:
+    """Collects parts and writes bundles. More objects than workers are a cost, never a fault."""
+
+    def __init__(self, store: ObjectStore, new_id: Callable[[], str]) -> None:
+        self._store, self._new_id = store, new_id
+        self._open: dict[tuple[int, int], _Open] = {}
+        self._lock = threading.Lock()
+
+    def add(self, task: StageTask, parts: Sequence[Part]) -> tuple[tuple[Sealed, pa.Table], ...]:
+        """Hand over the parts of a task that is done; what this call stored, with the rows.
+
+        Nothing is stored before the last of `task.seal_after` tasks of this attempt and worker. A task that runs
+        again after that stores its own.
+        """
+        attempt = task.attempt
+        with self._lock:
+            for key in [k for k in self._open if k[0] < attempt.batch - 1]:
+                del self._open[key]
+            bundle = self._open.setdefault((attempt.batch, attempt.number), _Open())
+            if bundle.sealed:
+                mine: Sequence[Part] = parts
+            else:
+                bundle.parts[task.level, task.lane] = parts
+                if len(bundle.parts) < task.seal_after:
+                    return ()
+                bundle.sealed = True
+                mine = [part for of_task in bundle.parts.values() for part in of_task]
+                bundle.parts.clear()
+        return self._write(attempt, mine)
+
+    def _write(self, attempt: Attempt, parts: Sequence[Part]) -> tuple[tuple[Sealed, pa.Table], ...]:
+        if not parts:
+            return ()
+        bundle = Bundle()
+        for part in parts:
+            bundle.add(part.table)
+        key = data_key(epoch=attempt.epoch, batch=attempt.batch, kind="d", id=self._new_id())
+        data, segments = bundle.seal(key)
+        self._store.put(key, data)
+        return tuple(
+            (Sealed(execution=part.execution, name=part.name, segment=segment), part.table)
+            for part, segment in zip(parts, segments, strict=True)
+        )

@@ -1,0 +1,333 @@
+"""What a worker does with a task: read, evaluate, keep state, store, publish. Synchronous; knows no Dask.
+
+Everything it remembers is a cache: state by commit id, exchange tables of two batches, open consumers and producers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
+
+import pyarrow as pa
+
+from microstream.checkpoint.bundle import read_segments
+from microstream.checkpoint.codec import decode
+from microstream.checkpoint.keys import JOB, manifest_key
+from microstream.checkpoint.manifest import HASH_SPACE, Segment
+from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
+from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, SourceConnector, Writer
+from microstream.errors import UserFunctionError
+from microstream.operators.aggregate import finish, merge, partial_schema
+from microstream.operators.failure import UserFunctionFailed
+from microstream.operators.rows import Rows
+from microstream.operators.stateless import instantiate
+from microstream.plan.nodes import Node
+from microstream.plan.stages import Operator
+from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
+from microstream.runtime.evaluate import Leaving, evaluate
+from microstream.runtime.incoming import Incoming, read_sources
+from microstream.runtime.sealer import Part, Sealer
+from microstream.runtime.shelf import Shelf
+from microstream.runtime.task import (
+    Attempt,
+    Execution,
+    OutboxPart,
+    PublishReceipt,
+    PublishTask,
+    RunPart,
+    StageReceipt,
+    StageTask,
+    StateChange,
+)
+from microstream.state.lane import Step, WindowState, step
+from microstream.state.lanes import lane_starts
+from microstream.state.loading import load
+
+__all__ = ["LaneWorker", "StateMissingError"]
+
+log = logging.getLogger("microstream.worker")
+
+STATES_KEPT = 3
+"""Per lane and operator: the durable one and those of two batches in flight, so that a retry finds its base."""
+
+OUTBOX_BATCHES = 16
+"""Rows waiting for publication stay in memory for so many batches; later they are read back from the store."""
+
+
+class StateMissingError(Exception):
+    """This worker does not hold the state that a task starts from, and it is not durable yet: run the attempt again."""
+
+
+class LaneWorker:
+    """All lanes of one job on one worker.
+
+    Parameters
+    ----------
+    job
+        The query.
+    store
+        Its checkpoint.
+    address
+        How other workers reach this one.
+    exchange
+        How this one reaches others.
+    new_id
+        Random ids.
+    """
+
+    def __init__(
+        self, *, job: Job, store: ObjectStore, address: str, exchange: Exchange, new_id: Callable[[], str]
+    ) -> None:
+        self._job, self._store, self._address = job, store, address
+        self._exchange, self._new_id = exchange, new_id
+        self._shelf = Shelf(address)
+        self._sealer = Sealer(store, new_id)
+        self._states: dict[tuple[str, int], dict[str, WindowState]] = {}
+        self._outbox: dict[Segment, tuple[int, pa.Table]] = {}
+        self._readers: dict[tuple[str, int], Reader] = {}
+        self._writers: dict[tuple[str, int], Writer] = {}
+        self._lock = threading.Lock()
+        stages = job.stages
+        self._operators = {o.id: o for o in stages.operators}
+        self._sinks = {sink.name: sink for sink in stages.sinks}
+        self._instances = instantiate(s.node for stage in stages.stages for s in stage.steps)
+
+    def run(self, task: Task) -> Receipt:
+        """Do `task`."""
+        return self._run_stage(task) if isinstance(task, StageTask) else self._publish(task)
+
+    def serve(self, wanted: Sequence[Fetch]) -> list[pa.Table]:
+        """Exchange elements that this worker holds. Raises ExchangeLostError."""
+        return [self._shelf.take(fetch) for fetch in wanted]
+
+    def check_checkpoint(self) -> str:
+        """Why this worker cannot read the checkpoint of its job; empty if it can."""
+        try:
+            found = self._store.get(JOB)
+        except StoreError as problem:
+            return str(problem)
+        return "" if self._job.id.encode() in found else f"{self._store.url} holds another job here"
+
+    def close(self) -> None:
+        """Let go of consumers and producers."""
+        for connection in (*self._readers.values(), *self._writers.values()):
+            connection.close()
+
+    # -- stages -------------------------------------------------------------------------------------------------
+
+    def _run_stage(self, task: StageTask) -> StageReceipt:
+        execution = Execution(level=task.level, lane=task.lane, address=self._address, id=self._new_id())
+        incoming = read_sources(self._job.stages.sources, task, self._reader)
+        entering: dict[Node, Rows | None] = dict(incoming.rows)
+        parts, changes = self._advance_operators(task, execution, entering)
+        leaving = self._evaluate(task, incoming, entering)
+        self._shelf.put(task.attempt, task.level, task.lane, execution.id, leaving.exchange)
+        outputs = self._encode(leaving, task, execution, parts)
+        sealed = self._sealer.add(task, parts)
+        with self._lock:
+            for stored, table in sealed:
+                if stored.name.startswith("sink:"):
+                    self._outbox[stored.segment] = (task.attempt.batch, table)
+            for segment in [s for s, (b, _) in self._outbox.items() if b < task.attempt.batch - OUTBOX_BATCHES]:
+                del self._outbox[segment]
+        return StageReceipt(
+            attempt=task.attempt,
+            execution=execution,
+            ranges=task.ranges,
+            closing=task.closing,
+            consumed=task.upstream,
+            partitions=incoming.metas,
+            late_rows=tuple(leaving.late_rows.items()),
+            changes=tuple(changes),
+            outputs=outputs,
+            sealed=tuple(stored for stored, _ in sealed),
+        )
+
+    def _evaluate(self, task: StageTask, incoming: Incoming, entering: dict[Node, Rows | None]) -> Leaving:
+        try:
+            return evaluate(
+                self._job.stages.stages[task.level],
+                entering,
+                self._job.stages.operators,
+                dict(task.late),
+                lane_starts(task.lanes),
+                self._instances,
+            )
+        except UserFunctionFailed as failure:
+            raise self._blame(failure, task, incoming) from failure.cause
+
+    def _blame(self, failure: UserFunctionFailed, task: StageTask, incoming: Incoming) -> UserFunctionError:
+        name = getattr(failure.node, "name", type(failure.node).__name__.lower())
+        position = incoming.position_of(failure.origin)
+        what = f"{type(failure.cause).__name__}: {failure.cause}"
+        return UserFunctionError(
+            f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: {what} "
+            "Nothing of this batch was committed: mend the function and start the query again.",
+            operator=name,
+            batch=task.attempt.batch,
+            lane=task.lane,
+            position=position,
+        )
+
+    def _reader(self, source: str, lane: int) -> Reader:
+        with self._lock:
+            reader = self._readers.get((source, lane))
+            if reader is None:
+                node = next(n for n in self._job.stages.sources if n.name == source)
+                connector = cast(SourceConnector, node.spec)
+                reader = self._readers[source, lane] = connector.open_reader(
+                    name=source, schema=node.schema, event_time=node.event_time, max_ahead_us=node.max_ahead_us
+                )
+            return reader
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def _advance_operators(
+        self, task: StageTask, execution: Execution, entering: dict[Node, Rows | None]
+    ) -> tuple[list[Part], list[StateChange]]:
+        """Fold what the exchange brings into the state of this level's operators; closed windows enter the stage."""
+        parts, changes = [], []
+        closing = dict(task.closing)
+        for operator in (o for o in self._job.stages.operators if o.level == task.level):
+            delta = self._fetch(operator, task)
+            base = self._state(operator, task)
+            done = step(
+                base,
+                delta,
+                watermark_us=closing[operator.id],
+                batch=task.attempt.batch,
+                merge=partial(merge, node=operator.node),
+            )
+            self._remember(operator.id, task.lane, task.attempt, base, done.state)
+            if done.closed is not None:
+                entering[operator.node] = Rows(table=finish(done.closed, operator.node), origin=None)
+            if done.added is not None:
+                parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
+            changes.append(_change(operator.id, done))
+        return parts, changes
+
+    def _fetch(self, operator: Operator, task: StageTask) -> pa.Table | None:
+        """What all lanes of the levels below left for this lane."""
+        attempt = task.attempt
+        by_address: dict[str, list[Fetch]] = {}
+        for source in task.upstream:
+            if source.level in operator.inputs:
+                by_address.setdefault(source.address, []).append(
+                    Fetch(
+                        job=attempt.job,
+                        epoch=attempt.epoch,
+                        batch=attempt.batch,
+                        attempt=attempt.number,
+                        level=source.level,
+                        lane=source.lane,
+                        execution=source.id,
+                        operator=operator.id,
+                        target=task.lane,
+                    )
+                )
+        tables = [t for address, wanted in by_address.items() for t in self._exchange.fetch(address, wanted)]
+        filled = [table for table in tables if table.num_rows]
+        return pa.concat_tables(filled) if filled else None
+
+    def _state(self, operator: Operator, task: StageTask) -> WindowState:
+        held = self._states.get((operator.id, task.lane), {})
+        state = held.get(task.attempt.base)
+        return state if state is not None else self._load(operator, task)
+
+    def _load(self, operator: Operator, task: StageTask) -> WindowState:
+        """State of the lane as the manifest of commit `base` names it."""
+        if task.base_seq is None:
+            raise StateMissingError(f"{self._address} lacks state {task.attempt.base} of {operator.id}, lane {task.lane}")
+        key = manifest_key(task.base_seq)
+        try:
+            manifest = decode(self._store.get(key), key)
+        except NotFoundError as problem:
+            raise StateMissingError(f"{key} is gone") from problem
+        if manifest.commit_id != task.attempt.base:
+            raise StateMissingError(f"{key} is commit {manifest.commit_id}, not {task.attempt.base}")
+        kept = next(state for state in manifest.operators if state.id == operator.id)
+        bounds = (*kept.lane_starts, HASH_SPACE)
+        return load(
+            kept.runs,
+            self._store,
+            lo=bounds[task.lane],
+            hi=bounds[task.lane + 1],
+            closed_before_us=kept.closed_before_us,
+            keys=operator.node.keys,
+            schema=partial_schema(operator.node),
+        )
+
+    def _remember(self, operator: str, lane: int, attempt: Attempt, base: WindowState, state: WindowState) -> None:
+        """Keep the newest states by the commit they equal; being immutable, they cost what they do not share."""
+        with self._lock:
+            held = self._states.setdefault((operator, lane), {})
+            held.pop(attempt.base, None)
+            held[attempt.base] = base
+            held[attempt.commit_id] = state
+            while len(held) > STATES_KEPT:
+                del held[next(iter(held))]
+
+    # -- sinks --------------------------------------------------------------------------------------------------
+
+    def _encode(
+        self, leaving: Leaving, task: StageTask, execution: Execution, parts: list[Part]
+    ) -> tuple[OutboxPart, ...]:
+        outputs = []
+        for name, rows in leaving.sinks:
+            writer = self._writer(name, task.lane)
+            encoded = writer.encode(rows.table, event_time=self._sinks[name].child.event_time)
+            chunks: tuple[int, ...] = ()
+            if encoded.num_rows:
+                chunks = writer.chunks(encoded)
+                parts.append(Part(execution.id, f"sink:{name}", encoded))
+            outputs.append(OutboxPart(sink=name, rows=len(rows), chunks=chunks))
+        return tuple(outputs)
+
+    def _writer(self, sink: str, lane: int) -> Writer:
+        with self._lock:
+            writer = self._writers.get((sink, lane))
+            if writer is None:
+                node = self._sinks[sink]
+                connector = cast(SinkConnector, node.spec)
+                writer = self._writers[sink, lane] = connector.open_writer(
+                    job=self._job.id, sink=sink, lane=lane, schema=node.schema
+                )
+            return writer
+
+    def _publish(self, task: PublishTask) -> PublishReceipt:
+        cached = [self._outbox.get(segment) for segment in task.outbox.segments]
+        tables = [held[1] for held in cached if held is not None]
+        if len(tables) < len(cached):
+            tables = read_segments(self._store, task.outbox.segments)
+        outgoing = Outgoing(
+            job=task.job,
+            sink=task.sink,
+            lane=task.lane,
+            batch=task.batch,
+            committed=task.committed,
+            rows=pa.concat_tables(tables),
+            chunks=task.outbox.chunks,
+        )
+        confirmed = self._writer(task.sink, task.lane).publish(outgoing)
+        with self._lock:
+            for segment in task.outbox.segments:
+                self._outbox.pop(segment, None)
+        return PublishReceipt(
+            sink=task.sink,
+            lane=task.lane,
+            batch=task.batch,
+            rows=confirmed.rows,
+            skipped=confirmed.skipped,
+            table=confirmed.table,
+        )
+
+
+def _change(operator: str, done: Step) -> StateChange:
+    added = None
+    if done.added is not None:
+        run = done.added
+        added = RunPart(level=run.level, rows=run.rows, min_end_us=run.min_end_us, max_end_us=run.max_end_us)
+    return StateChange(operator=operator, dropped=done.dropped, added=added, rows_held=done.state.rows)
