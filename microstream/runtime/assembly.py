@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from microstream.checkpoint.manifest import (
+    HASH_SPACE,
     Kind,
     Manifest,
     OperatorState,
@@ -16,7 +17,6 @@ from microstream.checkpoint.manifest import (
     SinkState,
     SourceState,
 )
-from microstream.checkpoint.manifest import HASH_SPACE
 from microstream.errors import InternalError
 from microstream.plan.nodes import Source
 from microstream.plan.stages import Operator
@@ -25,7 +25,15 @@ from microstream.runtime.publishing import after_batch
 from microstream.runtime.task import PartitionMeta, StageReceipt, StageTask
 from microstream.runtime.watermark import advance_source, is_finished, operator_watermark
 
-__all__ = ["Watermarks", "assemble", "ledger_after", "outbox_of", "receipt_problems", "unsealed", "watermarks_after"]
+__all__ = [
+    "Watermarks",
+    "assemble",
+    "ledger_after",
+    "outbox_of",
+    "receipt_problems",
+    "unsealed",
+    "watermarks_after",
+]
 
 Watermarks = tuple[tuple[str, int], ...]
 """(operator id, watermark of its input), in the plan's order."""
@@ -54,9 +62,7 @@ def receipt_problems(task: StageTask, receipt: StageReceipt) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def ledger_after(
-    slice_: Slice, nodes: Mapping[str, Source], metas: Iterable[PartitionMeta]
-) -> tuple[SourceState, ...]:
+def ledger_after(slice_: Slice, nodes: Mapping[str, Source], metas: Iterable[PartitionMeta]) -> tuple[SourceState, ...]:
     """All sources after the batch."""
     by_source: dict[str, list[PartitionMeta]] = {}
     for meta in metas:
@@ -73,9 +79,7 @@ def ledger_after(
     )
 
 
-def watermarks_after(
-    before: Watermarks, operators: Sequence[Operator], sources: Sequence[SourceState]
-) -> Watermarks:
+def watermarks_after(before: Watermarks, operators: Sequence[Operator], sources: Sequence[SourceState]) -> Watermarks:
     """W(N) of every operator's input, from W(N-1) and the ledger of N."""
     previous, by_name = dict(before), {source.name: source for source in sources}
     return tuple((o.id, operator_watermark(previous[o.id], o.sources, by_name)) for o in operators)
@@ -105,7 +109,14 @@ def outbox_of(slice_: Slice, receipts: Sequence[StageReceipt]) -> tuple[tuple[st
             before = of_sink.get(receipt.execution.lane)
             of_sink[receipt.execution.lane] = _append(before, receipt.execution.lane, segment, part.chunks)
     return tuple(
-        (sink, OutboxBatch(batch=slice_.batch, time_us=slice_.batch_time_us, lanes=tuple(of_sink[k] for k in sorted(of_sink))))
+        (
+            sink,
+            OutboxBatch(
+                batch=slice_.batch,
+                time_us=slice_.batch_time_us,
+                lanes=tuple(of_sink[k] for k in sorted(of_sink)),
+            ),
+        )
         for sink, of_sink in sorted(lanes.items())
     )
 
@@ -153,9 +164,7 @@ def assemble(
     )
 
 
-def _operator(
-    state: OperatorState, watermark_us: int, batch: int, receipts: Sequence[StageReceipt]
-) -> OperatorState:
+def _operator(state: OperatorState, watermark_us: int, batch: int, receipts: Sequence[StageReceipt]) -> OperatorState:
     stored = _stored(receipts)
     ends = (*state.lane_starts[1:], HASH_SPACE)
     dropped: set[tuple[int, int]] = set()

@@ -23,7 +23,7 @@ from microstream.runtime.lanes import LanePlugin, is_ready, plugin_name, run_tas
 from microstream.runtime.preload import LOCAL_CONFIG, prepare_scheduler
 from microstream.runtime.task import StageTask
 
-__all__ = ["DaskEngine", "local_cluster", "task_key"]
+__all__ = ["DaskEngine", "local_cluster", "scheduler_of", "task_key"]
 
 log = logging.getLogger("microstream.cluster")
 
@@ -42,6 +42,14 @@ def task_key(task: Task) -> str:
     return f"publish-{task.job[:8]}-{task.epoch}-{task.batch}-{task.sink}-{task.try_number}-{task.lane}"
 
 
+def scheduler_of(client: Any) -> tuple[str, int]:
+    """Address of the scheduler of a client (or the address itself), and the threads of its workers."""
+    if isinstance(client, str):
+        with Client(client, set_as_default=False) as probe:
+            return client, sum(probe.nthreads().values())
+    return client.scheduler.address, sum(client.nthreads().values())
+
+
 async def local_cluster(workers: int) -> LocalCluster:
     """Worker processes on this machine, one thread each: the reader's Python loop holds the GIL.
 
@@ -50,7 +58,11 @@ async def local_cluster(workers: int) -> LocalCluster:
     with dask.config.set(LOCAL_CONFIG):
         prepare_scheduler()
         return await LocalCluster(
-            n_workers=workers, threads_per_worker=1, asynchronous=True, dashboard_address=":0", silence_logs=logging.ERROR
+            n_workers=workers,
+            threads_per_worker=1,
+            asynchronous=True,
+            dashboard_address=":0",
+            silence_logs=logging.ERROR,
         )
 
 
@@ -96,7 +108,9 @@ class DaskEngine:
         for where, info in {"scheduler": found["scheduler"], **found["workers"]}.items():
             theirs = (info or {}).get("packages", {}).get("distributed")
             if theirs != ours:
-                warnings.warn(f"distributed {theirs} on {where}, {ours} here: use one version everywhere.", stacklevel=2)
+                warnings.warn(
+                    f"distributed {theirs} on {where}, {ours} here: use one version everywhere.", stacklevel=2
+                )
         if self._address is not None:
             log.warning(
                 "this cluster runs without microstream's preload: results are the same, but batches take longer and the "

@@ -58,6 +58,7 @@ class Driver:
         query, ports = self._query, self._ports
         manifest = await open_head(query, ports, watch, self._listener.status)
         await check_sinks(query, ports, manifest, self._listener.status)
+        self._listener.opened(manifest.job)
         head = Head(manifest, ports, query.settings, self._listener.status)
         delivery = Delivery(
             manifest,
@@ -161,6 +162,8 @@ class Driver:
         """Something moved: wake whoever waits, and end if there is nothing left to do."""
         self._moved.set()
         running = self._running
+        if running is not None:
+            running.planner.wake()
         if running is None or not self._stopping:
             return
         if running.pipeline.is_idle and running.delivery.is_done:

@@ -58,8 +58,8 @@ def evaluate(
 
     def feed(at: int) -> None:
         operator, found = fed[at], rows[at]
-        windowed, lost = (None, None) if found is None else split_late(
-            found, operator.node, late[operator.id], operator.id
+        windowed, lost = (
+            (None, None) if found is None else split_late(found, operator.node, late[operator.id], operator.id)
         )
         late_of[operator.id] = lost
         leaving.late_rows[operator.id] = len(lost) if lost is not None else 0

@@ -69,7 +69,9 @@ class AttemptRecord:
         )
 
 
-def lane_ranges(ranges: tuple[Range, ...], partitions: dict[tuple[str, str], int], lanes: int) -> list[tuple[Range, ...]]:
+def lane_ranges(
+    ranges: tuple[Range, ...], partitions: dict[tuple[str, str], int], lanes: int
+) -> list[tuple[Range, ...]]:
     """Ranges of each source lane; a partition sticks to its lane, so that its consumer keeps its position."""
     by_lane: list[list[Range]] = [[] for _ in range(lanes)]
     for piece in ranges:

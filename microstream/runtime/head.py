@@ -24,9 +24,7 @@ class Head:
     collected, whatever the floor.
     """
 
-    def __init__(
-        self, manifest: Manifest, ports: Ports, settings: Settings, announce: Callable[[str], None]
-    ) -> None:
+    def __init__(self, manifest: Manifest, ports: Ports, settings: Settings, announce: Callable[[str], None]) -> None:
         self.manifest = manifest
         self.base_id, self.base_seq = manifest.commit_id, manifest.seq
         self.written_us = ports.clock.now_us()
@@ -49,7 +47,9 @@ class Head:
             following = self._with_floor(build(self.manifest))
             before = self.manifest
             await patiently(
-                lambda: self._ports.offload(commit, self._ports.store, before, following),
+                lambda: self._ports.offload(
+                    commit, self._ports.store, following, previous=before, epoch=following.epoch
+                ),
                 away=StoreError,
                 bound_us=self._settings.store_wait_us,
                 clock=self._ports.clock,
@@ -82,7 +82,10 @@ class Head:
         if manifest.seq % self._settings.gc_every:
             return manifest
         floor, kept = plan_floor(
-            manifest, manifests=self._settings.manifests, retain_us=self._settings.retain_us, oldest_needed=self.base_seq
+            manifest,
+            manifests=self._settings.manifests,
+            retain_us=self._settings.retain_us,
+            oldest_needed=self.base_seq,
         )
         return replace(manifest, floor=floor, kept=kept)
 

@@ -117,5 +117,3 @@ def is_ready(job: str, epoch: int, dask_worker: Worker) -> int | str | None:
         return None
     problem = plugin.lanes.check_checkpoint()
     return problem or int(dask_worker.state.nthreads)
-
-

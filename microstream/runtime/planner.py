@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from microstream.checkpoint.manifest import SourceState
 from microstream.clock import END_US
-from microstream.connectors.protocol import Bounds
 from microstream.runtime.delivery import Delivery
 from microstream.runtime.head import Head
 from microstream.runtime.pipeline import Pipeline
@@ -20,7 +19,7 @@ from microstream.runtime.planning import (
     views,
 )
 from microstream.runtime.ports import Ports, QuerySpec
-from microstream.runtime.slicing import Limits, PartitionView, adapt_records, choose, span_bound_us
+from microstream.runtime.slicing import Limits, adapt_records, choose, span_bound_us
 from microstream.runtime.sources import SourceWatch
 from microstream.runtime.trigger import AvailableNow, Continuously, Every
 
@@ -91,7 +90,9 @@ class Planner:
         """Whether the newest manifest lies at or beyond `ends`."""
         at = {(s.name, line.partition): line.next_offset for s in self._head.manifest.sources for line in s.partitions}
         return all(
-            at.get((name, partition), 0) >= end for name, of_source in ends.items() for partition, end in of_source.items()
+            at.get((name, partition), 0) >= end
+            for name, of_source in ends.items()
+            for partition, end in of_source.items()
         )
 
     def _is_over(self) -> bool:

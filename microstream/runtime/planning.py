@@ -58,9 +58,7 @@ def discover(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:
     """`source` with the partitions that appeared since the last batch: they are read from their earliest offset."""
     known = {line.partition for line in source.partitions}
     new = tuple(
-        PartitionState(
-            partition=name, next_offset=at.low, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN
-        )
+        PartitionState(partition=name, next_offset=at.low, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN)
         for name, at in sorted(bounds.items())
         if name not in known
     )
@@ -117,7 +115,9 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
 def skip_expired(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:
     """`source` moved forward over records that retention removed (`on_data_loss="skip"`)."""
     lines = tuple(
-        replace(line, next_offset=max(line.next_offset, bounds[line.partition].low)) if line.partition in bounds else line
+        replace(line, next_offset=max(line.next_offset, bounds[line.partition].low))
+        if line.partition in bounds
+        else line
         for line in source.partitions
     )
     return replace(source, partitions=lines)
@@ -183,7 +183,9 @@ def finished_partitions(
     )
 
 
-def closes_something(slice_: Slice, nodes: Mapping[str, Source], plan: Sequence[Operator], states: Sequence[OperatorState]) -> bool:
+def closes_something(
+    slice_: Slice, nodes: Mapping[str, Source], plan: Sequence[Operator], states: Sequence[OperatorState]
+) -> bool:
     """Whether a batch without data is due: a watermark moves past a window that waits, or the input ends (semantics 8)."""
     after = {s.name: idle_ledger(s, slice_, nodes) for s in slice_.sources}
     if is_last(slice_.sources, slice_.finished):

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from microstream.checkpoint.owner import Owner
 from microstream.checkpoint.store import ObjectStore
-from microstream.checkpoint.takeover import Owner
 from microstream.clock import Clock
 from microstream.plan.stages import Stages
 from microstream.runtime.engine import Engine, Offload
@@ -21,10 +21,7 @@ __all__ = ["Listener", "Ports", "QuerySpec"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The world of one driver.
-
-    `alive_here` tells whether an owner is a driver that still runs on this host; None if it is of another host.
-    """
+    """The world of one driver. `alive_here` tells whether an owner of this host and boot still runs."""
 
     store: ObjectStore
     engine: Engine
@@ -33,18 +30,19 @@ class Ports:
     new_id: Callable[[], str]
     jitter_s: Callable[[], float]
     owner: Owner
-    alive_here: Callable[[Owner], bool | None]
+    alive_here: Callable[[Owner], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuerySpec:
-    """What the user asked for. `lanes` None: the checkpoint's, or the workers' threads (16 at most)."""
+    """What the user asked for. `lanes` None: the checkpoint's, or `default_lanes` for a new query."""
 
     name: str
     stages: Stages
     trigger: Trigger
     settings: Settings
     lanes: int | None
+    default_lanes: int
     default_start: str
     takeover: bool
     storage_options: Mapping[str, Any]
@@ -52,6 +50,10 @@ class QuerySpec:
 
 class Listener(Protocol):
     """Told, on the driver's loop, what a user may want to see."""
+
+    def opened(self, job: str) -> None:
+        """The checkpoint is owned; `job` is its uuid."""
+        ...
 
     def status(self, text: str) -> None:
         """What the query is doing or waiting for."""

@@ -49,7 +49,8 @@ def start_due(state: Publishing) -> tuple[Publishing, tuple[tuple[str, OutboxBat
     busy = {active.sink for active in state.active}
     due = tuple((sink.name, sink.pending[0]) for sink in state.sinks if sink.pending and sink.name not in busy)
     started = tuple(
-        Active(sink=name, batch=batch.batch, waiting=frozenset(lane.lane for lane in batch.lanes)) for name, batch in due
+        Active(sink=name, batch=batch.batch, waiting=frozenset(lane.lane for lane in batch.lanes))
+        for name, batch in due
     )
     return replace(state, active=(*state.active, *started)), due
 
@@ -77,4 +78,3 @@ def backlog(state: Publishing) -> tuple[int, int]:
 
 def _bytes(sink: SinkState) -> int:
     return sum(s.length for batch in sink.pending for lane in batch.lanes for s in lane.segments)
-

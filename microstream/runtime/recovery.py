@@ -55,9 +55,7 @@ class Verdict(Enum):
 def verdict(error: BaseException) -> Verdict:
     """Judge the error of a lane task."""
     match error:
-        case (
-            UserFunctionError() | BadRecordError() | FencedError() | CheckpointError() | PlanError()
-        ):
+        case UserFunctionError() | BadRecordError() | FencedError() | CheckpointError() | PlanError():
             return Verdict.STOP
         case UnreachableError():
             return Verdict.WAIT
@@ -155,7 +153,9 @@ def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
     for state in head.operators:
         operator = operators.get(state.id)
         if operator is None:
-            problems.append(f"its operator {state.id!r} ({state.shape}) is not in this query, so its state would be lost")
+            problems.append(
+                f"its operator {state.id!r} ({state.shape}) is not in this query, so its state would be lost"
+            )
         elif shape(operator.node) != state.shape:
             problems.append(f"operator {state.id!r} was {state.shape} and is now {shape(operator.node)}")
     sources = {node.name: node for node in stages.sources}
@@ -170,7 +170,9 @@ def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
     sinks = {sink.name: sink for sink in stages.sinks}
     for old in head.sinks:
         new = sinks.get(old.name)
-        if old.pending and (new is None or (new.spec.kind, new.spec.target, new.spec.format) != (old.kind, old.target, old.format)):
+        if old.pending and (
+            new is None or (new.spec.kind, new.spec.target, new.spec.format) != (old.kind, old.target, old.format)
+        ):
             batches = f"{old.pending[0].batch} to {old.pending[-1].batch}"
             problems.append(f"sink {old.name!r} ({old.kind} {old.target}) still has batches {batches} to publish")
     return tuple(problems)
@@ -185,9 +187,7 @@ def _new_source(node: Source, starts: StartOffsets) -> SourceState:
         topic_ids=tuple(sorted(topic_ids.items())),
         watermark_us=BEGINNING_US,
         partitions=tuple(
-            PartitionState(
-                partition=name, next_offset=offset, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN
-            )
+            PartitionState(partition=name, next_offset=offset, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN)
             for name, offset in sorted(offsets.items())
         ),
     )

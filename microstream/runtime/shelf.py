@@ -29,7 +29,12 @@ class Shelf:
         self._lock = threading.Lock()
 
     def put(
-        self, attempt: Attempt, level: int, lane: int, execution: str, tables: Mapping[str, Sequence[pa.Table]]
+        self,
+        attempt: Attempt,
+        level: int,
+        lane: int,
+        execution: str,
+        tables: Mapping[str, Sequence[pa.Table]],
     ) -> None:
         """Keep `tables[operator][target lane]`; what two batches ago was kept is not wanted any more."""
         with self._lock:

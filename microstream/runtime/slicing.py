@@ -120,9 +120,7 @@ def _slowest(views: Sequence[PartitionView]) -> list[PartitionView]:
     return [v for v in unread if v.max_event_time_us == first]
 
 
-def _fill(
-    views: Sequence[PartitionView], ceilings: Mapping[tuple[str, str], int], budget: int
-) -> tuple[Range, ...]:
+def _fill(views: Sequence[PartitionView], ceilings: Mapping[tuple[str, str], int], budget: int) -> tuple[Range, ...]:
     """Share `budget` evenly; what a short partition leaves over goes to the longer ones."""
     ranges = {}
     waiting = sorted(
@@ -134,9 +132,7 @@ def _fill(
         take = min(room, max(1, budget // (len(waiting) - place)))
         budget -= take
         key = (view.source, view.partition)
-        ranges[key] = Range(
-            source=view.source, partition=view.partition, start=view.position, end=view.position + take
-        )
+        ranges[key] = Range(source=view.source, partition=view.partition, start=view.position, end=view.position + take)
         if budget <= 0:
             break
     return tuple(ranges[v.source, v.partition] for v in views if (v.source, v.partition) in ranges)

@@ -76,9 +76,7 @@ class SourceWatch:
             self._identity[key] = await self._offload(self._probes[name].identity)
         return self._identity[key]
 
-    async def first_beyond(
-        self, views: Sequence[PartitionView], time_us: int
-    ) -> dict[tuple[str, str], int | None]:
+    async def first_beyond(self, views: Sequence[PartitionView], time_us: int) -> dict[tuple[str, str], int | None]:
         """First offset of each partition whose record time is at or after `time_us`."""
         beyond: dict[tuple[str, str], int | None] = {}
         for name, probe in self._probes.items():
@@ -101,4 +99,3 @@ class SourceWatch:
         """Let go of all connections."""
         for probe in self._probes.values():
             await self._offload(probe.close)
-

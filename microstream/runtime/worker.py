@@ -179,7 +179,10 @@ class LaneWorker:
                 node = next(n for n in self._job.stages.sources if n.name == source)
                 connector = cast(SourceConnector, node.spec)
                 reader = self._readers[source, lane] = connector.open_reader(
-                    name=source, schema=node.schema, event_time=node.event_time, max_ahead_us=node.max_ahead_us
+                    name=source,
+                    schema=node.schema,
+                    event_time=node.event_time,
+                    max_ahead_us=node.max_ahead_us,
                 )
             return reader
 
@@ -240,7 +243,9 @@ class LaneWorker:
     def _load(self, operator: Operator, task: StageTask) -> WindowState:
         """State of the lane as the manifest of commit `base` names it."""
         if task.base_seq is None:
-            raise StateMissingError(f"{self._address} lacks state {task.attempt.base} of {operator.id}, lane {task.lane}")
+            raise StateMissingError(
+                f"{self._address} lacks state {task.attempt.base} of {operator.id}, lane {task.lane}"
+            )
         key = manifest_key(task.base_seq)
         try:
             manifest = decode(self._store.get(key), key)

@@ -1,0 +1,368 @@
+"""The query handle: a driver on a loop of its own thread, and what a user may ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import tempfile
+import threading
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+import dask.config
+import pandas as pd
+import pyarrow as pa
+
+from microstream.checkpoint.memory import MemoryStore
+from microstream.checkpoint.open import open_store
+from microstream.checkpoint.owner import Owner, is_alive, this_process
+from microstream.checkpoint.store import ObjectStore
+from microstream.clock import SystemClock
+from microstream.errors import PlanError
+from microstream.plan.dtypes import to_frame
+from microstream.plan.stages import Stages
+from microstream.runtime.driver import Driver
+from microstream.runtime.engine import Engine
+from microstream.runtime.inline import InlineEngine
+from microstream.runtime.ports import Ports, QuerySpec
+from microstream.runtime.trigger import AvailableNow, Continuously, Trigger
+from microstream.settings import Settings
+
+__all__ = ["StreamingQuery", "compute", "queries", "start_query"]
+
+T = TypeVar("T")
+
+RECENT = 100
+"""Progress events that are kept, as in Spark."""
+
+_active: dict[str, StreamingQuery] = {}
+_owners: set[str] = set()
+_registry = threading.Lock()
+
+
+class StreamingQuery:
+    """A running (or ended) query.
+
+    Attributes
+    ----------
+    id : str
+        The job's uuid: the same for all runs on one checkpoint. Empty until the checkpoint is open.
+    name : str
+        As given to `ms.start`.
+    status : str
+        What the query is doing or waiting for.
+    is_active : bool
+        Whether it still runs.
+    exception : BaseException or None
+        What ended it, if it did not end well.
+    last_progress : dict or None
+        Spark's progress keys of the newest batch.
+    recent_progress : list of dict
+        The newest 100 of them.
+    """
+
+    def __init__(self, name: str, stages: Stages) -> None:
+        self.id = ""
+        self.name = name
+        self.status = "starting"
+        self.exception: BaseException | None = None
+        self.last_progress: dict[str, Any] | None = None
+        self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        self._schemas = {sink.name: sink.schema for sink in stages.sinks if sink.spec.kind == "memory"}
+        self._tables: dict[str, list[pa.Table]] = {sink: [] for sink in self._schemas}
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._noticed = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._driver: Driver | None = None
+
+    def __repr__(self) -> str:
+        return f"<StreamingQuery {self.name!r}: {self.status}>"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the query still runs."""
+        return not self._ended.is_set()
+
+    @property
+    def recent_progress(self) -> list[dict[str, Any]]:
+        """The newest 100 progress events, oldest first."""
+        return list(self._recent)
+
+    # -- told by the driver -------------------------------------------------------------------------------------
+
+    def opened(self, job: str) -> None:
+        """The checkpoint is ours."""
+        self.id = job
+        self._noticed.set()
+
+    def note_status(self, text: str) -> None:
+        """The driver does or waits for something else."""
+        self.status = text or "running"
+        if text.startswith(("waiting", "watching")):
+            self._noticed.set()
+
+    def progress(self, event: Mapping[str, Any]) -> None:
+        """A batch was committed."""
+        self.last_progress = dict(event)
+        self._recent.append(self.last_progress)
+
+    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
+        """Rows of a sink in this process."""
+        with self._lock:
+            self._tables.setdefault(sink, []).append(table)
+
+    # -- asked by the user --------------------------------------------------------------------------------------
+
+    def await_termination(self, timeout: float | None = None) -> bool:
+        """Wait until the query ends.
+
+        Parameters
+        ----------
+        timeout
+            Seconds; None waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether it has ended.
+
+        Raises
+        ------
+        MicrostreamError
+            The exception that ended the query.
+        """
+        if not self._ended.wait(timeout):
+            return False
+        if self.exception is not None:
+            raise self.exception
+        return True
+
+    def process_all_available(self) -> None:
+        """Wait until everything that the sources hold now is committed and published.
+
+        Raises
+        ------
+        MicrostreamError
+            The exception that ended the query.
+        """
+        self._ask(lambda driver: driver.caught_up())
+        if self.exception is not None:
+            raise self.exception
+
+    def stop(self) -> None:
+        """Finish the batches in flight, publish them, and end. Windows that are open stay in the checkpoint.
+
+        Raises
+        ------
+        MicrostreamError
+            The exception that ended the query before.
+        """
+
+        async def stop(driver: Driver) -> None:
+            driver.stop()
+
+        self._ask(stop)
+        self.await_termination()
+
+    def table(self, sink: str | None = None) -> pd.DataFrame:
+        """Rows that arrived in a memory sink since this process started the query.
+
+        Parameters
+        ----------
+        sink
+            Its name; may be left out when the query has one memory sink.
+        """
+        if sink is None and len(self._schemas) == 1:
+            sink = next(iter(self._schemas))
+        if sink not in self._schemas:
+            raise PlanError(
+                f"table({sink!r}): memory sinks of query {self.name!r}: {', '.join(self._schemas) or 'none'}."
+            )
+        with self._lock:
+            tables = list(self._tables[sink])
+        return to_frame(pa.concat_tables([self._schemas[sink].empty_table(), *tables]))
+
+    def _ask(self, question: Callable[[Driver], Awaitable[None]]) -> None:
+        """Run `question` on the driver's loop; nothing to ask once the query has ended."""
+        self._noticed.wait()
+        if self._loop is None or self._driver is None or self._ended.is_set():
+            return None
+        driver = self._driver
+        done = asyncio.run_coroutine_threadsafe(_call(question, driver), self._loop)
+        while not self._ended.is_set():
+            try:
+                return done.result(timeout=0.1)
+            except TimeoutError:
+                continue
+
+    # -- life ---------------------------------------------------------------------------------------------------
+
+    def _run(self, spec: QuerySpec, open_world: Callable[[], Ports]) -> None:
+        try:
+            asyncio.run(self._drive(spec, open_world))
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the query
+            self.exception = error
+            self.status = f"failed: {error}"
+        finally:
+            with _registry:
+                if _active.get(self.name) is self:
+                    del _active[self.name]
+            self._ended.set()
+            self._noticed.set()
+
+    async def _drive(self, spec: QuerySpec, open_world: Callable[[], Ports]) -> None:
+        ports = open_world()
+        self._loop = asyncio.get_running_loop()
+        self._driver = Driver(spec, ports, _Told(self))
+        _owners.add(ports.owner.id)
+        try:
+            await self._driver.run()
+        finally:
+            _owners.discard(ports.owner.id)
+
+
+class _Told:
+    """The listener that fills a handle."""
+
+    def __init__(self, query: StreamingQuery) -> None:
+        self.opened, self.status = query.opened, query.note_status
+        self.progress, self.rows = query.progress, query.rows
+
+
+async def _call(question: Callable[[Driver], Awaitable[None]], driver: Driver) -> None:
+    await question(driver)
+
+
+async def _offload(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+def _alive_here(owner: Owner) -> bool:
+    return is_alive(owner, active=_owners)
+
+
+def _world(store: ObjectStore, engine: Engine) -> Ports:
+    return Ports(
+        store=store,
+        engine=engine,
+        clock=SystemClock(),
+        offload=_offload,
+        new_id=lambda: uuid.uuid4().hex,
+        jitter_s=lambda: random.uniform(0.0, 0.1),
+        owner=this_process(uuid.uuid4().hex),
+        alive_here=_alive_here,
+    )
+
+
+def queries() -> tuple[StreamingQuery, ...]:
+    """Queries that run in this process."""
+    with _registry:
+        return tuple(_active.values())
+
+
+def start_query(
+    *,
+    stages: Stages,
+    name: str,
+    checkpoint: str | None,
+    trigger: Trigger,
+    storage_options: Mapping[str, Any] | None = None,
+    lanes: int | None = None,
+    client: Any = None,
+    takeover: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> StreamingQuery:
+    """Start a query on a Dask cluster; returns once it owns its checkpoint, or waits for something outside.
+
+    Parameters
+    ----------
+    client
+        A `distributed.Client` or the address of a scheduler; None starts a local cluster that ends with the query.
+    settings
+        Values that win over `dask.config`, as `Settings.of` takes them.
+
+    Raises
+    ------
+    MicrostreamError
+        The query could not start.
+    """
+    from microstream.runtime.cluster import DaskEngine, scheduler_of
+
+    chosen = Settings.of({**dask.config.get("microstream", {}), **(settings or {})})
+    durable = [sink.name for sink in stages.sinks if sink.spec.durable]
+    if checkpoint is None and durable:
+        raise PlanError(
+            f"sink {durable[0]!r} needs a checkpoint to be exactly once: pass checkpoint='s3://bucket/query' or a folder."
+        )
+    folder = tempfile.mkdtemp(prefix="microstream-") if checkpoint is None else checkpoint
+    workers = chosen.workers or min(os.cpu_count() or 1, 4)
+    address, threads = scheduler_of(client) if client is not None else (None, workers)
+    _replace_active(name)
+    spec = QuerySpec(
+        name=name,
+        stages=stages,
+        trigger=trigger,
+        settings=chosen,
+        lanes=lanes,
+        default_lanes=min(threads, 16),
+        default_start="earliest" if isinstance(trigger, AvailableNow) else "latest",
+        takeover=takeover,
+        storage_options=storage_options or {},
+    )
+
+    def open_world() -> Ports:
+        return _world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers))
+
+    query = StreamingQuery(name, stages)
+    with _registry:
+        _active[name] = query
+    threading.Thread(target=query._run, args=(spec, open_world), name=f"microstream-{name}", daemon=True).start()
+    query._noticed.wait()
+    if query.exception is not None:
+        raise query.exception
+    return query
+
+
+def _replace_active(name: str) -> None:
+    """A notebook cell that is run again replaces the query it started before."""
+    with _registry:
+        before = _active.get(name)
+    if before is not None and before.is_active:
+        before.stop()
+
+
+def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dict[str, pa.Table]:
+    """Run a query over finite input to its end, in this process; the rows of every memory sink.
+
+    Raises
+    ------
+    PlanError
+        A source never ends.
+    """
+    endless = [node.name for node in stages.sources if not node.spec.finite]
+    if endless:
+        raise PlanError(f"compute(): source {endless[0]!r} never ends. Use ms.start, or head().")
+    spec = QuerySpec(
+        name="compute",
+        stages=stages,
+        trigger=Continuously(),
+        settings=Settings.of({**dask.config.get("microstream", {}), **(settings or {})}),
+        lanes=1,
+        default_lanes=1,
+        default_start="earliest",
+        takeover=False,
+        storage_options={},
+    )
+    store = MemoryStore()
+    query = StreamingQuery(spec.name, stages)
+    thread = threading.Thread(target=query._run, args=(spec, lambda: _world(store, InlineEngine(store))))
+    thread.start()
+    thread.join()
+    query.await_termination()
+    return {
+        sink: pa.concat_tables([schema.empty_table(), *query._tables[sink]]) for sink, schema in query._schemas.items()
+    }
