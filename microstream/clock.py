@@ -61,7 +61,7 @@ def duration_us(text: str, *, argument: str) -> int:
             f"{argument}={text!r} is not a duration. Write a number and a unit, as in '10s', '5min', '1h' or '1D'; "
             "months and years have no fixed length."
         ) from problem
-    if value is pd.NaT or value < pd.Timedelta(0):
+    if not value >= pd.Timedelta(0):
         raise PlanError(f"{argument}={text!r} must be zero or more, as in '10s'.")
     return int(value // pd.Timedelta(1, "us"))
 

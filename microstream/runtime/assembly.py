@@ -90,9 +90,8 @@ def unsealed(receipts: Sequence[StageReceipt]) -> tuple[str, ...]:
     stored = _stored(receipts)
     missing = []
     for receipt in receipts:
-        for name in _parts(receipt):
-            if (receipt.execution.id, name) not in stored:
-                missing.append(f"{name} of level {receipt.execution.level}, lane {receipt.execution.lane}")
+        place = f"level {receipt.execution.level}, lane {receipt.execution.lane}"
+        missing += [f"{name} of {place}" for name in _parts(receipt) if (receipt.execution.id, name) not in stored]
     return tuple(missing)
 
 

@@ -47,7 +47,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """One batch on its way; `number` is its attempt, unique in this driver; `level` is the stage that runs or ran last."""
+    """One batch on its way; `number` is its attempt, unique in this driver; `level` the stage that runs or ran last."""
 
     batch: int
     number: int

@@ -12,7 +12,7 @@ from microstream.operators.aggregate import partial
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, apply
 from microstream.operators.window import split_late
-from microstream.plan.nodes import Late, Node, Source, WindowAggregate
+from microstream.plan.nodes import Late, Source, WindowAggregate
 from microstream.plan.stages import Operator, Stage
 from microstream.state.lanes import split
 
@@ -30,7 +30,7 @@ class Leaving:
 
 def evaluate(
     stage: Stage,
-    entering: Mapping[Node, Rows | None],
+    entering: Mapping[int, Rows | None],
     operators: Sequence[Operator],
     late: Mapping[str, int],
     lane_starts: Sequence[int],
@@ -41,7 +41,8 @@ def evaluate(
     Parameters
     ----------
     entering
-        Rows of each source (level 0) and of each operator whose state lives at this level.
+        Rows of each source (level 0) and of each operator whose state lives at this level, by the id() of its node:
+        within one compiled plan, a node is itself and no other that looks alike.
     operators
         All operators of the plan.
     late
@@ -53,11 +54,10 @@ def evaluate(
     """
     leaving = Leaving()
     rows: list[Rows | None] = []
-    fed = {at: next(o for o in operators if o.id == name) for name, at in stage.feeds}
+    feeds = [(next(o for o in operators if o.id == name), at) for name, at in stage.feeds]
     late_of: dict[str, Rows | None] = {}
 
-    def feed(at: int) -> None:
-        operator, found = fed[at], rows[at]
+    def feed(operator: Operator, found: Rows | None) -> None:
         windowed, lost = (
             (None, None) if found is None else split_late(found, operator.node, late[operator.id], operator.id)
         )
@@ -70,13 +70,14 @@ def evaluate(
     for at, step in enumerate(stage.steps):
         match step.node:
             case Source() | WindowAggregate():
-                rows.append(entering.get(step.node))
+                rows.append(entering.get(id(step.node)))
             case Late():
                 rows.append(late_of[_id_of(step.node, operators)])
             case _:
                 rows.append(apply(step.node, tuple(rows[i] for i in step.inputs), instances))
-        if at in fed:
-            feed(at)
+        for operator, source in feeds:
+            if source == at:
+                feed(operator, rows[at])
     for name, at in stage.sinks:
         out = rows[at]
         if out is not None and len(out):
@@ -86,6 +87,6 @@ def evaluate(
 
 def _id_of(node: Late, operators: Sequence[Operator]) -> str:
     for operator in operators:
-        if operator.node == node.operator:
+        if operator.node is node.operator:
             return operator.id
     raise InternalError(".late of an operator that is not in the plan")

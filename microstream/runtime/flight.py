@@ -1,4 +1,4 @@
-"""What the driver remembers of one attempt at one batch: its slice, its tasks that are out, the receipts that are in."""
+"""What the driver remembers of one attempt at one batch: its slice, tasks that are out, receipts that are in."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def lane_ranges(
     return [tuple(pieces) for pieces in by_lane]
 
 
-def stage_tasks(record: AttemptRecord, stages: Stages, level: int, base_seq: int | None) -> list[StageTask]:
+def stage_tasks(record: AttemptRecord, stages: Stages, level: int, base_at: tuple[int, str] | None) -> list[StageTask]:
     """The tasks of `level`, one per lane; at level 0 only lanes that have something to read (or the first)."""
     lanes = len(record.placed)
     order = [(s.name, line.partition) for s in record.slice.sources for line in s.partitions]
@@ -101,7 +101,7 @@ def stage_tasks(record: AttemptRecord, stages: Stages, level: int, base_seq: int
                 upstream=record.executions(level),
                 late=record.late,
                 closing=record.closing if level else (),
-                base_seq=base_seq,
+                base_at=base_at,
                 seal_after=share,
             )
         )

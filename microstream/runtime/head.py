@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from microstream.checkpoint.commit import commit
-from microstream.checkpoint.gc import collect, plan_floor
-from microstream.checkpoint.manifest import Kind, Manifest
+from microstream.checkpoint.gc import Summary, collect, objects_of, plan_floor, retained
+from microstream.checkpoint.manifest import Kept, Kind, Manifest
 from microstream.checkpoint.store import StoreError
 from microstream.runtime.patience import patiently
 from microstream.runtime.ports import Ports
@@ -20,18 +20,27 @@ __all__ = ["Head"]
 class Head:
     """The newest manifest, and the commit of the next.
 
-    `base_id` and `base_seq` name the newest manifest that changed state: what a batch starts from. It is never
-    collected, whatever the floor.
+    Attributes
+    ----------
+    manifest
+        The newest manifest.
+    base_id
+        Commit that last changed state, by which workers tag what they cache: what the next batch starts from. The
+        state of `manifest` equals it.
+    written_us
+        When the newest manifest was written.
     """
 
     def __init__(self, manifest: Manifest, ports: Ports, settings: Settings, announce: Callable[[str], None]) -> None:
         self.manifest = manifest
-        self.base_id, self.base_seq = manifest.commit_id, manifest.seq
+        self.base_id = manifest.commit_id
         self.written_us = ports.clock.now_us()
         self._ports = ports
         self._settings = settings
         self._announce = announce
         self._turn = asyncio.Lock()
+        self._known: dict[int, Summary] = {}
+        self._collected = manifest.seq
 
     async def commit(self, build: Callable[[Manifest], Manifest]) -> Manifest:
         """Make `build(newest manifest)` durable; on return no newer epoch existed after it was.
@@ -44,8 +53,8 @@ class Head:
             The store did not answer for `store_wait`; the manifest may or may not be there.
         """
         async with self._turn:
-            following = self._with_floor(build(self.manifest))
             before = self.manifest
+            following = await self._with_floor(build(before))
             await patiently(
                 lambda: self._ports.offload(
                     commit, self._ports.store, following, previous=before, epoch=following.epoch
@@ -58,15 +67,16 @@ class Head:
             )
             self.manifest = following
             self.written_us = self._ports.clock.now_us()
+            kept = Kept(seq=following.seq, commit_id=following.commit_id, time_us=following.written_us)
+            self._known[following.seq] = Summary(kept=kept, objects=objects_of(following))
             if following.kind is Kind.BATCH:
-                self.base_id, self.base_seq = following.commit_id, following.seq
+                self.base_id = following.commit_id
             return following
 
     async def note(self, kind: Kind, change: Callable[[Manifest], Manifest]) -> Manifest:
         """Commit a manifest of another kind than `batch`: the same state, with `change` applied."""
-
-        def build(head: Manifest) -> Manifest:
-            following = replace(
+        return await self.commit(
+            lambda head: replace(
                 change(head),
                 seq=head.seq + 1,
                 parent=head.commit_id,
@@ -74,25 +84,28 @@ class Head:
                 written_us=self._ports.clock.now_us(),
                 kind=kind,
             )
-            return following
-
-        return await self.commit(build)
-
-    def _with_floor(self, manifest: Manifest) -> Manifest:
-        if manifest.seq % self._settings.gc_every:
-            return manifest
-        floor, kept = plan_floor(
-            manifest,
-            manifests=self._settings.manifests,
-            retain_us=self._settings.retain_us,
-            oldest_needed=self.base_seq,
         )
-        return replace(manifest, floor=floor, kept=kept)
+
+    async def _with_floor(self, manifest: Manifest) -> Manifest:
+        """`manifest`, which now and then moves the floor below which manifests may be collected."""
+        if manifest.seq - self._collected < self._settings.gc_every:
+            return manifest
+        seen = await self._ports.offload(retained, self._ports.store, self.manifest, self._known)
+        moved = plan_floor(
+            self.manifest,
+            seen,
+            newest=self._settings.manifests,
+            retain_us=self._settings.retain_us,
+            now_us=manifest.written_us,
+        )
+        return replace(manifest, floor=moved.floor, kept=moved.kept)
 
     def is_collection_due(self) -> bool:
-        """Whether the newest manifest moved the floor."""
-        return self.manifest.seq % self._settings.gc_every == 0 and self.manifest.floor > 0
+        """Whether enough manifests were written since the last collection."""
+        return self.manifest.seq - self._collected >= self._settings.gc_every
 
     async def collect(self) -> None:
         """Delete what no retained, kept or pinned manifest names."""
-        await self._ports.offload(collect, self._ports.store, self.manifest)
+        self._collected = self.manifest.seq
+        head = self.manifest
+        await self._ports.offload(collect, self._ports.store, head, epoch=head.epoch, known=self._known)

@@ -20,9 +20,9 @@ __all__ = ["Incoming", "read_sources"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """Rows by source; row k of source s has origin `first[s] + k`, consecutive over all sources."""
+    """Rows by id() of the source node; row k of source s has origin `first[s] + k`, consecutive over all sources."""
 
-    rows: dict[Source, Rows | None]
+    rows: dict[int, Rows | None]
     metas: tuple[PartitionMeta, ...]
     reads: tuple[Read, ...]
     first: tuple[int, ...]
@@ -41,7 +41,7 @@ class Incoming:
 
 def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[str, int], Reader]) -> Incoming:
     """Read the ranges of `task`, source by source."""
-    rows: dict[Source, Rows | None] = {}
+    rows: dict[int, Rows | None] = {}
     metas: dict[tuple[str, str], PartitionMeta] = {}
     reads, first, total = [], [], 0
     for source in sources:
@@ -50,7 +50,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
             continue
         read = reader(source.name, task.lane).read(mine, batch_time_us=task.attempt.batch_time_us)
         count = read.table.num_rows
-        rows[source] = Rows(table=read.table, origin=np.arange(total, total + count)) if count else None
+        rows[id(source)] = Rows(table=read.table, origin=np.arange(total, total + count)) if count else None
         reads.append(read)
         first.append(total)
         total += count

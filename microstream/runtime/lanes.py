@@ -28,7 +28,7 @@ def plugin_name(job: str, epoch: int) -> str:
     return f"microstream-{job}-{epoch}"
 
 
-class LanePlugin(WorkerPlugin):
+class LanePlugin(WorkerPlugin):  # type: ignore[misc]
     """Carries the job to every worker, those that join later included."""
 
     def __init__(self, job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar, cast
 
 from microstream.checkpoint.codec import JobFile
@@ -164,9 +165,8 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
         state = states[sink.name]
         try:
             await _patient_source(query, ports, announce, probe.check)
-            markers = await _patient_source(
-                query, ports, announce, lambda: probe.markers(manifest.job, state.name, range(state.lanes))
-            )
+            ask = partial(probe.markers, manifest.job, state.name, range(state.lanes))
+            markers = await _patient_source(query, ports, announce, ask)
         finally:
             await ports.offload(probe.close)
         problems = _marker_problems(state, markers, manifest, ports.clock.now_us() - query.settings.marker_retention_us)

@@ -254,8 +254,9 @@ class Pipeline:
                 self._spread()
             self._records[submit.batch, submit.number] = self._new_record(submit)
         record = self._records[submit.batch, submit.number]
-        durable = record.attempt.base == self._head.base_id
-        tasks = stage_tasks(record, self._query.stages, submit.level, self._head.base_seq if durable else None)
+        newest = self._head.manifest
+        base_at = (newest.seq, newest.commit_id) if record.attempt.base == self._head.base_id else None
+        tasks = stage_tasks(record, self._query.stages, submit.level, base_at)
         record.out = {(task.level, task.lane): task for task in tasks}
         self._ports.engine.submit([(record.placed[task.lane], task) for task in tasks])
 

@@ -80,7 +80,7 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
         if known and now and known != now:
             raise ConnectorError(
                 f"source {source.name}: topic {topic} was deleted and created again since the checkpoint (its id was "
-                f"{known}, now {now}), so the offsets of the checkpoint mean nothing in it. Start with a new checkpoint.",
+                f"{known}, now {now}): the offsets of the checkpoint mean nothing in it. Use a new checkpoint.",
                 source=source.name,
                 topic=topic,
             )
@@ -89,22 +89,22 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
         if at is None:
             raise ConnectorError(
                 f"source {source.name}: partition {line.partition} is in the checkpoint but not in the source any more. "
-                "If the topic was created again with fewer partitions, start with a new checkpoint.",
+                "If the topic was created again with fewer partitions, use a new checkpoint.",
                 source=source.name,
                 partition=line.partition,
             )
         if line.next_offset > at.end:
             raise ConnectorError(
-                f"source {source.name}: {line.partition} ends at offset {at.end}, but offset {line.next_offset} is next "
-                "by the checkpoint: the topic was created again or lost data. Start with a new checkpoint.",
+                f"source {source.name}: {line.partition} ends at offset {at.end}, but offset {line.next_offset} is next by "
+                "the checkpoint: the topic was created again or lost data. Use a new checkpoint.",
                 source=source.name,
                 partition=line.partition,
             )
         if line.next_offset < at.low:
             raise OffsetExpiredError(
-                f"source {source.name}: {line.partition} offset {line.next_offset} must be read next, but retention has "
-                f"removed everything before {at.low}. Those {at.low - line.next_offset} records are lost: start with "
-                'on_data_loss="skip" to go on without them, and raise retention.ms of the topic.',
+                f"source {source.name}: {line.partition} offset {line.next_offset} must be read next, but retention "
+                f"removed everything before {at.low}. Those {at.low - line.next_offset} records are lost: start "
+                'with on_data_loss="skip" to go on without them, and raise retention.ms of the topic.',
                 source=source.name,
                 partition=line.partition,
                 wanted=line.next_offset,

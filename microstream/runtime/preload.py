@@ -1,7 +1,7 @@
 """What a Dask scheduler and its workers need for streams of small batches that run for months.
 
-Use it with `dask scheduler --preload microstream.runtime.preload` and `dask worker --preload microstream.runtime.preload`;
-clusters that microstream starts itself have it. Without it everything is correct, only slower and slowly leaking.
+Give `--preload microstream.runtime.preload` to `dask scheduler` and to `dask worker`; clusters that microstream starts
+itself have it. Without it everything is correct, only slower and slowly leaking.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SEND_INTERVAL_S = 0.001
 """Default 2 to 5 ms at each hop: most of the latency of a small batch."""
 
 
-class PromptSend(distributed.batched.BatchedSend):
+class PromptSend(distributed.batched.BatchedSend):  # type: ignore[misc]
     """BatchedSend that waits 1 ms for more messages, not 2 to 10."""
 
     def __init__(self, interval: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,7 +1,7 @@
 """What each sink still has to publish, and in which order. Pure.
 
-Batch N + 1 of a sink starts only when all lanes confirmed N: otherwise the unknown outcome of a lane's N would be hidden
-by its marker N + 1, and the order per key would break when lanes change. Sinks do not wait for each other.
+Batch N + 1 of a sink starts only when all lanes confirmed N: otherwise the unknown outcome of a lane's N would be
+hidden by its marker N + 1, and the order per key would break when lanes change. Sinks do not wait for each other.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import wait
 from typing import Any, TypeVar
 
 import dask.config
@@ -190,14 +191,13 @@ class StreamingQuery:
         """Run `question` on the driver's loop; nothing to ask once the query has ended."""
         self._noticed.wait()
         if self._loop is None or self._driver is None or self._ended.is_set():
-            return None
-        driver = self._driver
-        done = asyncio.run_coroutine_threadsafe(_call(question, driver), self._loop)
+            return
+        answer = asyncio.run_coroutine_threadsafe(_call(question, self._driver), self._loop)
         while not self._ended.is_set():
-            try:
-                return done.result(timeout=0.1)
-            except TimeoutError:
-                continue
+            done, _ = wait([answer], timeout=0.1)
+            if done:
+                answer.result()
+                return
 
     # -- life ---------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Starting: the first manifest of a query, or the one that goes on from a checkpoint; and what a failure means. Pure."""
+"""Starting: the first manifest of a query, or one that goes on from a checkpoint; and what a failure means. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watermarks: the ledger of each source and the event-time clock of each operator (semantics 1-8), as pure functions."""
+"""Watermarks: the ledger of each source and the event-time clock of each operator (semantics 1-8). Pure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ from microstream.operators.aggregate import finish, merge, partial_schema
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import instantiate
-from microstream.plan.nodes import Node
 from microstream.plan.stages import Operator
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
@@ -113,15 +112,17 @@ class LaneWorker:
 
     def close(self) -> None:
         """Let go of consumers and producers."""
-        for connection in (*self._readers.values(), *self._writers.values()):
-            connection.close()
+        for reader in self._readers.values():
+            reader.close()
+        for writer in self._writers.values():
+            writer.close()
 
     # -- stages -------------------------------------------------------------------------------------------------
 
     def _run_stage(self, task: StageTask) -> StageReceipt:
         execution = Execution(level=task.level, lane=task.lane, address=self._address, id=self._new_id())
         incoming = read_sources(self._job.stages.sources, task, self._reader)
-        entering: dict[Node, Rows | None] = dict(incoming.rows)
+        entering: dict[int, Rows | None] = dict(incoming.rows)
         parts, changes = self._advance_operators(task, execution, entering)
         leaving = self._evaluate(task, incoming, entering)
         self._shelf.put(task.attempt, task.level, task.lane, execution.id, leaving.exchange)
@@ -146,7 +147,7 @@ class LaneWorker:
             sealed=tuple(stored for stored, _ in sealed),
         )
 
-    def _evaluate(self, task: StageTask, incoming: Incoming, entering: dict[Node, Rows | None]) -> Leaving:
+    def _evaluate(self, task: StageTask, incoming: Incoming, entering: dict[int, Rows | None]) -> Leaving:
         try:
             return evaluate(
                 self._job.stages.stages[task.level],
@@ -164,8 +165,8 @@ class LaneWorker:
         position = incoming.position_of(failure.origin)
         what = f"{type(failure.cause).__name__}: {failure.cause}"
         return UserFunctionError(
-            f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: {what} "
-            "Nothing of this batch was committed: mend the function and start the query again.",
+            f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
+            f"{what}. Nothing of this batch was committed: mend the function and start the query again.",
             operator=name,
             batch=task.attempt.batch,
             lane=task.lane,
@@ -189,7 +190,7 @@ class LaneWorker:
     # -- state --------------------------------------------------------------------------------------------------
 
     def _advance_operators(
-        self, task: StageTask, execution: Execution, entering: dict[Node, Rows | None]
+        self, task: StageTask, execution: Execution, entering: dict[int, Rows | None]
     ) -> tuple[list[Part], list[StateChange]]:
         """Fold what the exchange brings into the state of this level's operators; closed windows enter the stage."""
         parts, changes = [], []
@@ -206,7 +207,7 @@ class LaneWorker:
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
             if done.closed is not None:
-                entering[operator.node] = Rows(table=finish(done.closed, operator.node), origin=None)
+                entering[id(operator.node)] = Rows(table=finish(done.closed, operator.node), origin=None)
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
             changes.append(_change(operator.id, done))
@@ -241,18 +242,19 @@ class LaneWorker:
         return state if state is not None else self._load(operator, task)
 
     def _load(self, operator: Operator, task: StageTask) -> WindowState:
-        """State of the lane as the manifest of commit `base` names it."""
-        if task.base_seq is None:
+        """State of the lane as a manifest names it."""
+        if task.base_at is None:
             raise StateMissingError(
                 f"{self._address} lacks state {task.attempt.base} of {operator.id}, lane {task.lane}"
             )
-        key = manifest_key(task.base_seq)
+        seq, commit_id = task.base_at
+        key = manifest_key(seq)
         try:
             manifest = decode(self._store.get(key), key)
         except NotFoundError as problem:
             raise StateMissingError(f"{key} is gone") from problem
-        if manifest.commit_id != task.attempt.base:
-            raise StateMissingError(f"{key} is commit {manifest.commit_id}, not {task.attempt.base}")
+        if manifest.commit_id != commit_id:
+            raise StateMissingError(f"{key} is commit {manifest.commit_id}, not {commit_id}")
         kept = next(state for state in manifest.operators if state.id == operator.id)
         bounds = (*kept.lane_starts, HASH_SPACE)
         return load(
