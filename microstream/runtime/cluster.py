@@ -62,7 +62,7 @@ async def local_cluster(workers: int) -> LocalCluster:
             threads_per_worker=1,
             asynchronous=True,
             dashboard_address=":0",
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         )
 
 
@@ -113,8 +113,8 @@ class DaskEngine:
                 )
         if self._address is not None:
             log.warning(
-                "this cluster runs without microstream's preload: results are the same, but batches take longer and the "
-                "scheduler's memory grows slowly. Start schedulers and workers with --preload microstream.runtime.preload."
+                "this cluster may run without microstream's preload: results are the same, but batches take longer and "
+                "the scheduler's memory grows slowly. Start it with --preload microstream.runtime.preload."
             )
 
     # -- workers ------------------------------------------------------------------------------------------------
@@ -202,6 +202,7 @@ class DaskEngine:
             await self._client.unregister_worker_plugin(plugin_name(self._job.id, self._job.epoch))
         except (OSError, ValueError) as problem:
             log.info("the job could not be taken off the cluster: %s", problem)
+        self._client.unsubscribe_topic("all")
         await self._client.close()
         if self._cluster is not None:
             await self._cluster.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import uuid
 from collections.abc import Sequence
@@ -37,6 +38,8 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Worker) -> None:
         """Open the checkpoint and answer fetches."""
+        # Tables that come over the wire lie wherever the frame put them; Arrow would warn at every aggregation.
+        os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
         store = open_store(self.job.checkpoint, dict(self.job.storage_options))
         self.lanes = LaneWorker(
             job=self.job,
@@ -45,7 +48,7 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
             exchange=WorkerExchange(worker),
             new_id=lambda: uuid.uuid4().hex,
         )
-        worker.handlers[HANDLER] = _Fetches(worker)
+        worker.handlers[HANDLER] = _Fetches(worker).answer
 
     def teardown(self, worker: Worker) -> None:
         """Close consumers and producers."""
@@ -62,7 +65,8 @@ class _Fetches:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
-    async def __call__(self, wanted: bytes) -> dict[str, Any]:
+    async def answer(self, wanted: bytes) -> dict[str, Any]:
+        """Tables, or why there are none."""
         fetches: list[Fetch] = pickle.loads(wanted)
         try:
             tables = _lanes_of(self._worker, fetches[0].job, fetches[0].epoch).serve(fetches)
