@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated, TypeAlias
 
 __all__ = [
     "FORMAT_VERSION",
     "HASH_SPACE",
+    "Hash",
     "Kept",
     "Kind",
     "Manifest",
@@ -28,6 +30,9 @@ __all__ = [
 FORMAT_VERSION = 1
 HASH_SPACE = 2**64
 """Key hashes are in [0, HASH_SPACE); lane ranges are half-open."""
+
+Hash: TypeAlias = Annotated[int, "hash"]
+"""A bound of a hash range, up to HASH_SPACE itself; hexadecimal text in JSON, whose numbers many tools cut at 2**53."""
 
 
 class Kind(StrEnum):
@@ -95,8 +100,8 @@ class Run:
     segment: Segment
     batch: int
     level: int
-    lo: int
-    hi: int
+    lo: Hash
+    hi: Hash
     min_end_us: int
     max_end_us: int
 
@@ -116,7 +121,7 @@ class OperatorState:
     shape: str
     """What must stay equal for the state to be used again: keys, window, aggregates, types."""
     schema_id: str
-    lane_starts: tuple[int, ...]
+    lane_starts: tuple[Hash, ...]
     closed_before_us: int
     watermark_us: int
     runs: tuple[Run, ...]

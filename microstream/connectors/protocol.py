@@ -50,6 +50,8 @@ class Bounds:
     end: int
     finished: bool = False
     """Whether nothing will ever follow `end` (finite sources)."""
+    max_step: int | None = None
+    """At most so many offsets in one batch, whatever the limits; None: no bound of the source's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ __all__ = [
     "Source",
     "Tumbling",
     "WindowAggregate",
+    "event_time_shift_us",
 ]
 
 TIME = pa.timestamp("us")
@@ -187,6 +188,11 @@ class Concat:
                     f"concat: event time is {first.event_time!r} in one frame and {other.event_time!r} in another. "
                     "Name the column alike before concat."
                 )
+            if first.event_time is not None and event_time_shift_us(first) != event_time_shift_us(other):
+                raise PlanError(
+                    f"concat: {first.event_time!r} is the end of closed windows in one frame and a plain time in "
+                    "another. Use frames of one kind, or drop the column from both."
+                )
 
     @property
     def schema(self) -> pa.Schema:
@@ -241,12 +247,16 @@ class WindowAggregate:
         here = self.child.schema
         for key in self.keys:
             _require("groupby", key, here)
+            if pa.types.is_nested(here.field(key).type):
+                raise PlanError(f"groupby: {key!r} has type {here.field(key).type}; keys must be plain values.")
         _require("window", self.on, here)
         if self.child.event_time != self.on:
             raise PlanError(
-                f"window(on={self.on!r}): event time of this frame is {self.child.event_time!r}. Set event_time= at the "
-                "source, and keep the column (assigning or dropping it unsets event time)."
+                f"window(on={self.on!r}): event time of this frame is {self.child.event_time!r}. Set event_time= "
+                "at the source, and keep the column (assigning or dropping it unsets event time)."
             )
+        if _reads_late(self.child):
+            raise PlanError("window: rows of .late cannot feed a stateful operator. Send them to a sink.")
         names = [*self.keys, *WINDOW_COLUMNS, *(a.name for a in self.aggregates)]
         _require_distinct("agg", names)
         fields = [here.field(key) for key in self.keys]
@@ -297,6 +307,37 @@ class Sink:
 Node: TypeAlias = Source | Filter | Project | Assign | Explode | MapBatches | Concat | WindowAggregate | Late
 
 
+def event_time_shift_us(node: Node) -> int:
+    """What to add to the event-time column of `node` to get the event time: -1 where it is the end of a window.
+
+    A row of a closed window has the event time `window_end` - 1 us, the last time inside the window (semantics 32).
+    """
+    match node:
+        case WindowAggregate():
+            return -1
+        case Source():
+            return 0
+        case Concat(children=children):
+            return event_time_shift_us(children[0])
+        case Late(operator=operator):
+            return event_time_shift_us(operator.child)
+        case _:
+            return event_time_shift_us(node.child)
+
+
+def _reads_late(node: Node) -> bool:
+    """Whether late rows reach `node` without a stateful operator in between."""
+    match node:
+        case Late():
+            return True
+        case Source() | WindowAggregate():
+            return False
+        case Concat(children=children):
+            return any(map(_reads_late, children))
+        case _:
+            return _reads_late(node.child)
+
+
 def _types(schema: pa.Schema) -> dict[str, str]:
     return {column.name: str(column.type) for column in schema}
 
@@ -312,7 +353,7 @@ def _require_distinct(where: str, names: list[str]) -> None:
         raise PlanError(f"{where}: two output columns are named {', '.join(map(repr, twice))}. Rename one of them.")
 
 
-def _aggregate_field(aggregate: Aggregate, schema: pa.Schema) -> pa.Field:
+def _aggregate_field(aggregate: Aggregate, schema: pa.Schema) -> pa.Field[Any]:
     """Type of one aggregate by pandas' rules: sums of ints stay int64, means are float64, counts are never null."""
     if aggregate.how not in HOWS:
         raise PlanError(f"agg: there is no aggregate {aggregate.how!r}. There are: {', '.join(HOWS)}.")

@@ -53,7 +53,7 @@ class SinkSpec(Protocol):
 
     @property
     def guarantee(self) -> str:
-        """"exactly once" or "at least once", as `explain()` prints it."""
+        """ "exactly once" or "at least once", as `explain()` prints it."""
         ...
 
     def check(self, schema: pa.Schema) -> None:

@@ -1,4 +1,4 @@
-"""Cut a plan into stages at exchanges (seam; the body is being written).
+"""Cut a plan into stages at exchanges.
 
 Every node contributes rows at one or more *levels*. A source contributes at level 0; a stateful operator at one
 level above the highest level of its input; a stateless node at every level at which its input does. Stage k is one
@@ -8,9 +8,14 @@ hands late and partial rows of the operators above to the exchange, and the rows
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from microstream.plan.nodes import Node, Sink, Source, WindowAggregate
+from microstream.errors import PlanError
+from microstream.plan.nodes import Late, Node, Sink, Source, WindowAggregate
+from microstream.plan.rules import children, in_order, name_sources, optimise
+from microstream.plan.text import canonical_text
 
 __all__ = ["Operator", "Stage", "Stages", "Step", "cut"]
 
@@ -67,5 +72,96 @@ class Stages:
 
 
 def cut(sinks: tuple[Sink, ...]) -> Stages:
-    """Compile the plan that feeds `sinks`."""
-    raise NotImplementedError
+    """Compile the plan that feeds `sinks`.
+
+    Raises
+    ------
+    PlanError
+        There is no sink; two sinks, two sources or two operators have one name.
+    """
+    if not sinks:
+        raise PlanError("there is no sink. Give at least one, as in frame.to_memory().")
+    given = [sink.name for sink in sinks]
+    _require_distinct("sinks", "give one of them another name=", given)
+    # By name: ids and fingerprint do not depend on the order in which sinks are given.
+    plan = optimise(name_sources(tuple(sorted(sinks, key=lambda sink: sink.name))))
+    nodes = in_order(tuple(sink.child for sink in plan))
+    levels = _levels(nodes)
+    operators = _operators(nodes, levels)
+    height = 1 + max(max(found) for found in levels.values())
+    return Stages(
+        stages=tuple(_stage(level, nodes, levels, operators, plan) for level in range(height)),
+        sources=tuple(sorted((n for n in nodes if isinstance(n, Source)), key=lambda source: source.name)),
+        operators=operators,
+        sinks=tuple(sorted(plan, key=lambda sink: given.index(sink.name))),
+        fingerprint=hashlib.sha256(canonical_text(plan).encode()).hexdigest(),
+    )
+
+
+_Levels = Mapping[int, frozenset[int]]
+"""id of a node -> the levels at which it contributes rows."""
+
+
+def _levels(nodes: tuple[Node, ...]) -> _Levels:
+    levels: dict[int, frozenset[int]] = {}
+    for node in nodes:
+        match node:
+            case Source():
+                levels[id(node)] = frozenset({0})
+            case WindowAggregate(child=child):
+                levels[id(node)] = frozenset({1 + max(levels[id(child)])})
+            case Late(operator=operator):
+                levels[id(node)] = levels[id(operator.child)]
+            case _:
+                levels[id(node)] = frozenset().union(*(levels[id(child)] for child in children(node)))
+    return levels
+
+
+def _operators(nodes: tuple[Node, ...], levels: _Levels) -> tuple[Operator, ...]:
+    stateful = [node for node in nodes if isinstance(node, WindowAggregate)]
+    ids = [node.id or f"aggregate-{ordinal}" for ordinal, node in enumerate(stateful)]
+    _require_distinct("operators", "give one of them another name with .named()", ids)
+    return tuple(
+        Operator(
+            id=id_,
+            node=node,
+            level=max(levels[id(node)]),
+            inputs=tuple(sorted(levels[id(node.child)])),
+            sources=tuple(sorted(n.name for n in in_order((node,)) if isinstance(n, Source))),
+        )
+        for id_, node in zip(ids, stateful, strict=True)
+    )
+
+
+def _stage(
+    level: int,
+    nodes: tuple[Node, ...],
+    levels: _Levels,
+    operators: tuple[Operator, ...],
+    sinks: tuple[Sink, ...],
+) -> Stage:
+    here = [node for node in nodes if level in levels[id(node)]]
+    position = {id(node): at for at, node in enumerate(here)}
+    return Stage(
+        level=level,
+        steps=tuple(Step(node=n, inputs=tuple(position[i] for i in _inputs(n) if i in position)) for n in here),
+        feeds=tuple((o.id, position[id(o.node.child)]) for o in operators if id(o.node.child) in position),
+        sinks=tuple((s.name, position[id(s.child)]) for s in sinks if id(s.child) in position),
+    )
+
+
+def _inputs(node: Node) -> tuple[int, ...]:
+    """ids of the nodes whose rows `node` takes within its stage."""
+    match node:
+        case WindowAggregate():
+            return ()
+        case Late(operator=operator):
+            return (id(operator.child),)
+        case _:
+            return tuple(id(child) for child in children(node))
+
+
+def _require_distinct(what: str, advice: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise PlanError(f"two {what} are named {', '.join(map(repr, twice))}: {advice}.")

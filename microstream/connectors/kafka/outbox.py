@@ -1,0 +1,153 @@
+"""Rows to Kafka records, before anything is published: what the broker would refuse for ever is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+from microstream.connectors.kafka.client import Cluster, log
+from microstream.errors import BadRecordError
+from microstream.formats.json_encode import encode_keys, encode_rows
+
+__all__ = ["RECORDS", "RecordRules", "TopicLimits", "chunk_bounds", "records_of"]
+
+FIELDS: tuple[pa.Field[Any], ...] = (
+    pa.field("key", pa.large_binary()),
+    pa.field("value", pa.large_binary(), nullable=False),
+    pa.field("time_ms", pa.int64()),
+)
+RECORDS = pa.schema(FIELDS)
+"""What the outbox holds: `time_ms` is the event time, null where the frame has none."""
+
+RECORD_OVERHEAD_BYTES = 200
+"""More than Kafka adds to a batch of one record (61 bytes and varints)."""
+
+CHUNK_ROWS = 200_000
+CHUNK_BYTES = 64 << 20
+"""One transaction takes half a second and stays within a producer's queue."""
+
+DEFAULT_LARGEST_BYTES = 1_000_000
+DEFAULT_AHEAD_MS = 3_600_000
+SLACK_MS = 60_000
+ASK_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopicLimits:
+    """What a topic accepts: `largest_bytes` of one record, and record times up to `ahead_ms` after the broker's clock.
+
+    `behind_ms` None: as old as one likes.
+    """
+
+    largest_bytes: int = DEFAULT_LARGEST_BYTES
+    ahead_ms: int = DEFAULT_AHEAD_MS
+    behind_ms: int | None = None
+
+    def accepted(self, time_ms: int | None, now_ms: int) -> int:
+        """The record time to send for an event time: the nearest that the broker accepts; 0 means "now".
+
+        Kafka 4 refuses the whole transaction for one record that is an hour ahead, so that a single early row would
+        stop the sink for ever.
+
+        >>> TopicLimits().accepted(1_000, now_ms=2_000), TopicLimits().accepted(10_000_000, now_ms=2_000)
+        (1000, 3542000)
+        """
+        if time_ms is None:
+            return 0
+        oldest = 1 if self.behind_ms is None else now_ms - self.behind_ms + SLACK_MS
+        newest = now_ms + max(0, self.ahead_ms - SLACK_MS)
+        return max(1, oldest, min(time_ms, newest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRules:
+    """How rows become records of `topic`: the column `key` (or None) and the limits that the topic has."""
+
+    cluster: Cluster
+    topic: str
+    key: str | None
+
+    def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
+        """`RECORDS` of all rows.
+
+        Raises
+        ------
+        BadRecordError
+            A record is larger than the topic accepts.
+        """
+        values = encode_rows(table)
+        keys = pa.nulls(len(values), pa.large_binary()) if self.key is None else encode_keys(table[self.key])
+        times = pa.nulls(len(values), pa.int64()) if event_time is None else _milliseconds(table[event_time])
+        self._check_sizes(keys, values, limits.largest_bytes)
+        return pa.Table.from_arrays([keys, values, times], schema=RECORDS)
+
+    def limits(self) -> TopicLimits:
+        """What the topic accepts, as far as the broker lets us see (ACL DescribeConfigs); else Kafka's defaults."""
+        largest = self.cluster.setting("message.max.bytes", DEFAULT_LARGEST_BYTES)
+        try:
+            found = _topic_settings(self.cluster.admin(), self.topic)
+        except KafkaException as problem:
+            log.warning("limits of topic %s are not known, Kafka's defaults are assumed: %s", self.topic, problem)
+            return TopicLimits(largest_bytes=largest)
+        behind = found.get("message.timestamp.before.max.ms", 2**63 - 1)
+        return TopicLimits(
+            largest_bytes=min(largest, found.get("max.message.bytes", largest)),
+            ahead_ms=found.get("message.timestamp.after.max.ms", DEFAULT_AHEAD_MS),
+            behind_ms=None if behind == 2**63 - 1 else behind,
+        )
+
+    def _check_sizes(self, keys: Any, values: Any, largest: int) -> None:
+        sizes = pc.add(pc.binary_length(values), pc.fill_null(pc.binary_length(keys), 0))
+        most = pc.max(sizes).as_py() if len(sizes) else 0
+        if most + RECORD_OVERHEAD_BYTES <= largest:
+            return
+        row = pc.index(sizes, most).as_py()
+        shown = values[row].as_py()[:200]
+        raise BadRecordError(
+            f"topic {self.topic!r} accepts records of {largest} bytes at most, but row {row} takes {most} and "
+            f"{RECORD_OVERHEAD_BYTES} of overhead. Row: {shown!r}… Drop columns, or raise max.message.bytes of the "
+            "topic and config={'message.max.bytes': ...}.",
+            partition=self.topic,
+            offset=None,
+            row=row,
+            reason="too large",
+            record=shown,
+        )
+
+
+def chunk_bounds(rows: pa.Table) -> tuple[int, ...]:
+    """Row numbers at which `rows` are cut into transactions; the last is `rows.num_rows`."""
+    total = rows.num_rows
+    sizes: Any = pc.binary_length(rows["value"]).to_numpy()
+    filled = np.cumsum(sizes.astype(np.int64))
+    bounds, start, before = [], 0, 0
+    while start < total:
+        fits = int(np.searchsorted(filled, before + CHUNK_BYTES, side="right"))
+        start = min(max(fits, start + 1), start + CHUNK_ROWS, total)
+        before = int(filled[start - 1])
+        bounds.append(start)
+    return tuple(bounds) or (0,)
+
+
+def records_of(rows: pa.Table) -> Iterator[tuple[bytes | None, bytes, int | None]]:
+    """(key, value, time in milliseconds) of each row."""
+    return zip(*(rows[name].to_pylist() for name in RECORDS.names), strict=True)
+
+
+def _milliseconds(times: Any) -> pa.Array[Any]:
+    micros: Any = times.cast(pa.int64()).combine_chunks()
+    numbers = pc.fill_null(micros, 0).to_numpy(zero_copy_only=False) // 1000
+    return pa.array(numbers, pa.int64(), mask=pc.is_null(micros).to_numpy(zero_copy_only=False))
+
+
+def _topic_settings(admin: AdminClient, topic: str) -> dict[str, int]:
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    entries = admin.describe_configs([resource], request_timeout=ASK_S)[resource].result(ASK_S + 1)
+    return {name: int(entry.value) for name, entry in entries.items() if entry.value and entry.value.isdigit()}

@@ -1,0 +1,147 @@
+"""The driver's view of Kafka topics. Asked every few milliseconds: the questions of one call travel together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
+
+from microstream.connectors.kafka.client import Cluster, refused
+from microstream.connectors.kafka.cursor import partition_of, place_of
+from microstream.connectors.protocol import Bounds
+from microstream.errors import ConnectorError, PlanError
+
+__all__ = ["KafkaProbe", "missing_topics"]
+
+TIMEOUT_S = 10.0
+EARLIEST: Any = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+LATEST: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+UNKNOWN = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+
+
+class KafkaProbe:
+    """See `microstream.connectors.protocol.Probe`.
+
+    Ends are last stable offsets, by ListOffsets with read_committed: one request for all partitions, 0.5 ms, where a
+    consumer's `get_watermark_offsets` asks for one partition at a time. With `freeze_end` they are those of the first
+    call, and nothing follows them.
+    """
+
+    def __init__(self, cluster: Cluster, topics: Sequence[str], *, freeze_end: bool) -> None:
+        self._cluster = cluster
+        self._topics = tuple(topics)
+        self._freeze_end = freeze_end
+        self._admin = cluster.admin()
+        self._known: tuple[TopicPartition, ...] = ()
+        self._frozen: dict[str, int] | None = None
+
+    def start_offsets(self, start: str) -> Mapping[str, int]:
+        """Offsets for a query that starts at "earliest" or "latest", for all partitions there are."""
+        if start not in ("earliest", "latest"):
+            raise PlanError(f"start={start!r}: must be 'earliest' or 'latest'.")
+        bounds = self.bounds()
+        return {name: each.low if start == "earliest" else each.end for name, each in bounds.items()}
+
+    def bounds(self) -> Mapping[str, Bounds]:
+        """Low and last stable end of all partitions, new ones included. Raises ConnectorError when unreachable."""
+        described = self._describe()
+        lows, ends = self._ask(self._known, EARLIEST), self._ask(self._known, LATEST)
+        there = self._partitions(described)
+        if there != self._known:
+            _await_all(lows)
+            _await_all(ends)
+            self._known = there
+            lows, ends = self._ask(self._known, EARLIEST), self._ask(self._known, LATEST)
+        low, end = self._numbers(lows), self._numbers(ends)
+        if not self._freeze_end:
+            return {name: Bounds(low=low[name], end=end[name]) for name in end}
+        if self._frozen is None:
+            self._frozen = end
+        return {
+            name: Bounds(low=min(low[name], stop), end=stop, finished=True)
+            for name, stop in self._frozen.items()
+            if name in low
+        }
+
+    def identity(self) -> Mapping[str, str]:
+        """Topic -> id that changes when the topic is deleted and created again."""
+        return {topic: str(self._result(future, topic).topic_id) for topic, future in self._describe().items()}
+
+    def offsets_at(self, time_us: int, partitions: Sequence[str]) -> Mapping[str, int | None]:
+        """First offset whose record time is at or after `time_us`; None where there is none."""
+        time_ms = max(0, -(-time_us // 1000))
+        spots = [TopicPartition(*place_of(partition)) for partition in partitions]
+        asked = self._ask(spots, OffsetSpec.for_timestamp(time_ms))
+        return {name: offset if offset >= 0 else None for name, offset in self._numbers(asked).items()}
+
+    def close(self) -> None:
+        """Let go of connections."""
+        del self._admin
+
+    def _describe(self) -> dict[str, Future[Any]]:
+        asked: dict[str, Future[Any]] = self._admin.describe_topics(
+            TopicCollection(list(self._topics)), request_timeout=TIMEOUT_S
+        )
+        return asked
+
+    def _partitions(self, described: Mapping[str, Future[Any]]) -> tuple[TopicPartition, ...]:
+        return tuple(
+            TopicPartition(topic, number)
+            for topic, future in described.items()
+            for number in sorted(part.id for part in self._result(future, topic).partitions)
+        )
+
+    def _ask(self, spots: Sequence[TopicPartition], spec: Any) -> dict[TopicPartition, Future[Any]]:
+        if not spots:
+            return {}
+        asked: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(
+            dict.fromkeys(spots, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=TIMEOUT_S,
+        )
+        return asked
+
+    def _numbers(self, asked: Mapping[TopicPartition, Future[Any]]) -> dict[str, int]:
+        return {
+            partition_of(spot.topic, spot.partition): self._result(future, spot.topic).offset
+            for spot, future in asked.items()
+        }
+
+    def _result(self, future: Future[Any], topic: str) -> Any:
+        try:
+            return future.result(TIMEOUT_S + 1)
+        except KafkaException as problem:
+            if problem.args[0].code() in UNKNOWN:
+                raise missing_topics(self._cluster, self._admin, (topic,)) from problem
+            raise refused(problem, f"topic {topic!r} cannot be reached", self._cluster) from problem
+        except TimeoutError as problem:
+            raise ConnectorError(
+                f"topic {topic!r} at {self._cluster.bootstrap_servers}: no answer within {TIMEOUT_S:.0f} s. Is the "
+                "cluster up and reachable from this machine?",
+                retriable=True,
+            ) from problem
+
+
+def missing_topics(cluster: Cluster, admin: Any, wanted: Sequence[str]) -> ConnectorError:
+    """The error for topics that are not there; it names those that are."""
+    try:
+        there = sorted(topic for topic in admin.list_topics(timeout=TIMEOUT_S).topics if not topic.startswith("__"))
+    except KafkaException as problem:
+        return refused(problem, f"topic {', '.join(map(repr, wanted))} cannot be reached", cluster)
+    names = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
+    return ConnectorError(
+        f"{cluster.bootstrap_servers} has no topic {', '.join(map(repr, wanted))}. Topics there: {names or 'none'}. "
+        "Create it, or correct the name.",
+        retriable=True,
+        missing=tuple(wanted),
+        topics=tuple(there),
+    )
+
+
+def _await_all(asked: Mapping[TopicPartition, Future[Any]]) -> None:
+    """Wait for answers that are no longer wanted."""
+    for future in asked.values():
+        future.exception(TIMEOUT_S + 1)

@@ -1,0 +1,206 @@
+"""Kafka topics as plans name them: frozen values that can be compared, printed, shipped and opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+from microstream.connectors.kafka.client import Cluster
+from microstream.connectors.kafka.eager import EagerWriter
+from microstream.connectors.kafka.outbox import RecordRules
+from microstream.connectors.kafka.probe import KafkaProbe
+from microstream.connectors.kafka.reader import KafkaReader, ReadRules
+from microstream.connectors.kafka.rows import BadRecords
+from microstream.connectors.kafka.sink_probe import KafkaSinkProbe
+from microstream.connectors.kafka.writer import TransactionalWriter
+from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
+from microstream.errors import PlanError
+from microstream.formats.json import JsonDecoder
+from microstream.formats.json_encode import check_key, check_rows
+
+__all__ = ["KafkaSink", "KafkaSource"]
+
+Config = tuple[tuple[str, str | int | float | bool], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSource:
+    """Records of `topics`, read without a consumer group: offsets are kept in the checkpoint.
+
+    Parameters
+    ----------
+    topics
+        At least one; a partition is named "topic-number".
+    bootstrap_servers
+        "host:port", several separated by commas.
+    format
+        "json".
+    start
+        "earliest" or "latest": where a query begins that has no checkpoint yet; None leaves it to the trigger.
+    end
+        "latest": read up to what is there when the source is opened, and finish; None: never finish.
+    config
+        Settings of librdkafka as (name, value); what microstream decides cannot be set.
+    on_bad_record
+        "fail": BadRecordError; "drop": counted and logged.
+    skip
+        (partition, offset) of records that are passed over, for records that stopped the query once.
+    on_data_loss
+        "fail": OffsetExpiredError when retention overtook the query; "skip": go on with the oldest record.
+    wait_us
+        How long a reader waits in microseconds for a cluster that does not answer before it raises ConnectorError.
+
+    Raises
+    ------
+    PlanError
+        An argument has a value that is not possible.
+    """
+
+    topics: tuple[str, ...]
+    bootstrap_servers: str
+    format: str = "json"
+    start: Literal["earliest", "latest"] | None = None
+    end: Literal["latest"] | None = None
+    config: Config = ()
+    on_bad_record: Literal["fail", "drop"] = "fail"
+    skip: tuple[tuple[str, int], ...] = ()
+    on_data_loss: Literal["fail", "skip"] = "fail"
+    wait_us: int = 60_000_000
+
+    def __post_init__(self) -> None:
+        if not self.topics:
+            raise PlanError("read_kafka: name at least one topic.")
+        if len(set(self.topics)) < len(self.topics):
+            raise PlanError(f"read_kafka: a topic is named twice in {', '.join(self.topics)}.")
+        _require_one_of("read_kafka", "format", self.format, ("json",))
+        _require_one_of("read_kafka", "start", self.start, ("earliest", "latest", None))
+        _require_one_of("read_kafka", "end", self.end, ("latest", None))
+        _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop"))
+        _require_one_of("read_kafka", "on_data_loss", self.on_data_loss, ("fail", "skip"))
+        self.cluster  # noqa: B018  (refuses settings that are not for users)
+
+    @property
+    def kind(self) -> str:
+        """ "kafka"."""
+        return "kafka"
+
+    @property
+    def target(self) -> str:
+        """The topics, joined by commas."""
+        return ",".join(self.topics)
+
+    @property
+    def finite(self) -> bool:
+        """Whether `end` is set."""
+        return self.end is not None
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the topics are."""
+        return Cluster(bootstrap_servers=self.bootstrap_servers, config=self.config)
+
+    def open_probe(self) -> Probe:
+        """The driver's view."""
+        return KafkaProbe(self.cluster, self.topics, freeze_end=self.finite)
+
+    def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> Reader:
+        """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
+        bad = BadRecords(action=self.on_bad_record, skip=frozenset(self.skip))
+        rules = ReadRules(bad=bad, on_data_loss=self.on_data_loss, wait_us=self.wait_us)
+        decoder = JsonDecoder(schema, event_time)
+        return KafkaReader(self.cluster, rules, decoder, name=name, max_ahead_us=max_ahead_us)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaSink:
+    """JSON objects of all columns in `topic`; the record's time is the event time.
+
+    Parameters
+    ----------
+    topic
+        Must exist.
+    bootstrap_servers
+        "host:port", several separated by commas.
+    key
+        Column whose text in UTF-8 is the record key (integers in decimal), or None. Equal keys go to one partition.
+    delivery
+        "exactly_once": one transaction per batch and lane, read with isolation.level=read_committed. Needs the ACLs
+        READ on groups `ms-*`, READ and WRITE on the topic and WRITE on transactional ids `ms-*`. "at_least_once": no
+        transactions; rows of attempts that were given up may remain.
+    format
+        "json".
+    config
+        Settings of librdkafka as (name, value); what microstream decides cannot be set.
+    wait_us
+        How long in microseconds one step of a publication may take before it is given up and tried again.
+
+    Raises
+    ------
+    PlanError
+        An argument has a value that is not possible.
+    """
+
+    topic: str
+    bootstrap_servers: str
+    key: str | None = None
+    delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    format: str = "json"
+    config: Config = ()
+    wait_us: int = 30_000_000
+
+    def __post_init__(self) -> None:
+        _require_one_of("to_kafka", "format", self.format, ("json",))
+        _require_one_of("to_kafka", "delivery", self.delivery, ("exactly_once", "at_least_once"))
+        self.cluster  # noqa: B018  (refuses settings that are not for users)
+
+    @property
+    def kind(self) -> str:
+        """ "kafka"."""
+        return "kafka"
+
+    @property
+    def target(self) -> str:
+        """The topic."""
+        return self.topic
+
+    @property
+    def durable(self) -> bool:
+        """True: records outlive the process."""
+        return True
+
+    @property
+    def guarantee(self) -> str:
+        """ "exactly once" or "at least once"."""
+        return self.delivery.replace("_", " ")
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where the topic is."""
+        return Cluster(bootstrap_servers=self.bootstrap_servers, config=self.config)
+
+    def check(self, schema: pa.Schema) -> None:
+        """Raise PlanError where rows of `schema` cannot be written."""
+        check_rows(schema)
+        if self.key is not None:
+            if self.key not in schema.names:
+                raise PlanError.unknown_column("to_kafka(key=)", self.key, schema.names)
+            check_key(schema.field(self.key))
+
+    def open_probe(self) -> SinkProbe:
+        """The driver's view."""
+        return KafkaSinkProbe(self.cluster, self.topic)
+
+    def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> Writer:
+        """A worker's view, for one lane."""
+        rules = RecordRules(cluster=self.cluster, topic=self.topic, key=self.key)
+        if self.delivery == "at_least_once":
+            return EagerWriter(rules, sink=sink, wait_s=self.wait_us / 1e6)
+        return TransactionalWriter(rules, job=job, sink=sink, lane=lane, wait_s=self.wait_us / 1e6)
+
+
+def _require_one_of(where: str, argument: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        choices = ", ".join(repr(choice) for choice in allowed)
+        raise PlanError(f"{where}({argument}={value!r}): must be one of {choices}.")

@@ -1,0 +1,230 @@
+"""JSON messages to Arrow: one block at a time, message i is row i, and a bad message costs only itself.
+
+pyarrow.json reads a block of joined messages and knows nothing of messages. The rows line up with them because
+
+1. every message starts with "{" and ends with "}", so a joint reads "}", newline, "{";
+2. strict JSON has no place for that inside a value: a string may hold no raw newline, an array or object would need a
+   comma. So each message is a run of whole top-level values, the first of them an object: at least one row;
+3. the rows are as many as the messages: then each message is exactly one.
+
+Two things that pyarrow.json lets pass are refused first: a NUL byte (its parser takes it for the end of the block) and
+text that is not UTF-8. A block that does not parse is taken apart, and the same parser judges the parts: a message is
+good or bad whatever its neighbours are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from microstream.clock import iso
+from microstream.formats.json_columns import Mask, as_mask, settle, wire_type
+from microstream.formats.json_faults import clipped, fault_of_kind
+
+__all__ = ["Decoded", "JsonDecoder"]
+
+BLOCK_MESSAGES = 32_768
+"""Large enough for the parser's full speed, small enough that one bad message repeats little work."""
+
+WHITESPACE = b" \t\r\n"
+OPENING, CLOSING = b"{}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """`table` holds the good messages in order; `bad` the index of each other one and why."""
+
+    table: pa.Table
+    bad: tuple[tuple[int, str], ...]
+
+
+class JsonDecoder:
+    """Reads objects with the fields of `schema`; unknown fields are ignored, a missing one is null.
+
+    A message is bad when it is not exactly one JSON object (whitespace around it is fine), a field has another type
+    or is given twice, a field that is not nullable is null or missing, or a time is no time. Integers are accepted for
+    floats, but not 1.0 or "1" for integers. NaN, Infinity and -Infinity (which Python's json module writes) are
+    accepted for floats, NaN as null. Metadata `microstream: epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number.
+
+    Parameters
+    ----------
+    schema
+        Only the fields needed. Times are `timestamp[us]` without zone, meaning UTC.
+    event_time
+        Name of the field that must be present and not too far in the future, or None.
+
+    Raises
+    ------
+    PlanError
+        JSON cannot hold a type of `schema`.
+
+    Examples
+    --------
+    >>> decoder = JsonDecoder(pa.schema([pa.field("price", pa.int64(), nullable=False)]))
+    >>> decoded = decoder.decode([b'{"price": 7, "note": "x"}', b'{"price": "8"}', b'{"price": 9}'])
+    >>> decoded.table["price"].to_pylist(), decoded.bad
+    ([7, 9], ((1, "price is '8', not int64"),))
+    """
+
+    def __init__(self, schema: pa.Schema, event_time: str | None = None) -> None:
+        self._schema = schema
+        self._event_time = event_time
+        fields = [pa.field(field.name, wire_type(field)) for field in schema]
+        self._wire = pa.schema(fields)
+        self._document = pa.struct(fields)
+        self._parse_options = pj.ParseOptions(explicit_schema=self._wire, unexpected_field_behavior="ignore")
+
+    def decode(self, messages: Sequence[bytes], *, latest_us: int | None = None) -> Decoded:
+        """Rows of `messages`; an event time after `latest_us` (microseconds since 1970) makes a message bad."""
+        tables, bad = [self._schema.empty_table()], []
+        for start in range(0, len(messages), BLOCK_MESSAGES):
+            table, faults = self._decode_block(messages[start : start + BLOCK_MESSAGES], latest_us)
+            tables.append(table)
+            bad += [(start + at, reason) for at, reason in faults]
+        return Decoded(table=pa.concat_tables(tables), bad=tuple(bad))
+
+    def _decode_block(self, messages: Sequence[bytes], latest_us: int | None) -> tuple[pa.Table, list[tuple[int, str]]]:
+        read = self._parse(messages)
+        if read is None:
+            messages = [message.strip(WHITESPACE) for message in messages]
+            read = self._parse(messages)
+        faults: dict[int, str] = {}
+        places = np.arange(len(messages))
+        if read is None:
+            likely = self._screen(messages, faults)
+            parts = list(self._isolate(messages, likely, faults))
+            read = pa.concat_tables([self._wire.empty_table(), *parts])
+            places = np.array([at for at in likely if at not in faults], np.int64)
+        table, broken = self._settled(read, latest_us)
+        if broken:
+            faults |= {int(places[row]): reason for row, reason in broken.items()}
+            good = np.ones(len(places), bool)
+            good[list(broken)] = False
+            table = table.filter(pa.array(good))
+        return table, sorted(faults.items())
+
+    def _parse(self, messages: Sequence[bytes]) -> pa.Table | None:
+        """Row i of message i, or None when any message is bad (see the proof at the top of this file)."""
+        if not messages:
+            return self._wire.empty_table()
+        if not _are_framed(messages):
+            return None
+        block = b"\n".join(messages)
+        if b"\0" in block or not _is_utf8(block):
+            return None
+        options = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
+        try:
+            table = pj.read_json(pa.BufferReader(block), read_options=options, parse_options=self._parse_options)
+        except pa.ArrowInvalid:
+            return None
+        return table if table.num_rows == len(messages) else None
+
+    def _screen(self, messages: Sequence[bytes], faults: dict[int, str]) -> list[int]:
+        """Indices of messages that look good; the others' reasons go to `faults`.
+
+        orjson alone may not refuse a message: pyarrow.json accepts NaN and deeper nesting.
+        """
+        likely = []
+        for at, message in enumerate(messages):
+            reason = self._fault(message)
+            if reason is None:
+                likely.append(at)
+            else:
+                faults[at] = reason
+        return likely
+
+    def _fault(self, message: bytes) -> str | None:
+        try:
+            document = orjson.loads(message)
+        except orjson.JSONDecodeError as problem:
+            return None if self._parse([message]) is not None else f"not one JSON object: {problem}"
+        if not isinstance(document, dict):
+            return f"the record is {clipped(document)}, not an object"
+        return fault_of_kind(document, self._document, "")
+
+    def _isolate(self, messages: Sequence[bytes], likely: Sequence[int], faults: dict[int, str]) -> Sequence[pa.Table]:
+        """Tables of `likely` messages in order, halving what does not parse; what fails alone goes to `faults`."""
+        table = self._parse([messages[at] for at in likely])
+        if table is not None:
+            return [table]
+        if len(likely) == 1:
+            faults[likely[0]] = "a field is given twice, or the record is not strict JSON"
+            return []
+        half = len(likely) // 2
+        return [
+            *self._isolate(messages, likely[:half], faults),
+            *self._isolate(messages, likely[half:], faults),
+        ]
+
+    def _settled(self, read: pa.Table, latest_us: int | None) -> tuple[pa.Table, dict[int, str]]:
+        """The columns of the schema, and the rows that break a rule of theirs."""
+        columns: list[Any] = []
+        broken: dict[int, str] = {}
+        for field, wire in zip(self._schema, read.columns, strict=True):
+            values: Any = wire.combine_chunks()
+            settled, mask = settle(values, field)
+            columns.append(settled)
+            _note(broken, mask, partial(_fault_of_value, values, field))
+            if field.name == self._event_time:
+                self._check_event_time(settled, latest_us, broken)
+        table = pa.Table.from_arrays(columns, schema=self._schema)
+        return (table if columns else read.select([])), broken
+
+    def _check_event_time(self, times: Any, latest_us: int | None, broken: dict[int, str]) -> None:
+        name = self._event_time
+        if times.null_count:
+            _note(broken, as_mask(pc.is_null(times)), lambda _: f"event time {name} is null or missing")
+        if latest_us is None:
+            return
+        ahead = pc.greater(times, pa.scalar(latest_us, times.type))
+        if pc.any(ahead).as_py():
+            micros = times.cast(pa.int64())
+            _note(
+                broken,
+                as_mask(ahead),
+                lambda row: (
+                    f"event time {name} is {iso(micros[row].as_py())}, later than max_ahead allows "
+                    f"(batch time + max_ahead = {iso(latest_us)})"
+                ),
+            )
+
+
+def _note(broken: dict[int, str], mask: Mask, reason: Callable[[int], str]) -> None:
+    if mask is not None:
+        for row in np.flatnonzero(mask).tolist():
+            broken.setdefault(row, reason(row))
+
+
+def _fault_of_value(values: Any, field: pa.Field[Any], row: int) -> str:
+    value = values[row].as_py()
+    if value is None:
+        return f"{field.name} is null or missing, but declared not null"
+    if pa.types.is_nested(field.type):
+        return f"{field.name} holds a forbidden null, or a time that is none: {clipped(value)}"
+    return f"{field.name} is {clipped(value)}, not {field.type}"
+
+
+def _are_framed(messages: Sequence[bytes]) -> bool:
+    """Whether each message starts with "{" and ends with "}"."""
+    try:
+        return all([m[0] == OPENING and m[-1] == CLOSING for m in messages])  # noqa: C419 (a list is faster)
+    except IndexError:
+        return False
+
+
+def _is_utf8(block: bytes) -> bool:
+    if block.isascii():
+        return True
+    try:
+        block.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

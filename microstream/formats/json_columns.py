@@ -1,0 +1,186 @@
+"""From what pyarrow.json can read to the columns a schema asks for: times, dates, null rules, nested or not.
+
+A *mask* is one bool per value, true where the value breaks the field; None stands for "all is well", the usual case.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microstream.errors import PlanError
+
+__all__ = ["Mask", "as_mask", "settle", "wire_type"]
+
+Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
+
+TIME = pa.timestamp("us")
+ZONED_TIME = pa.timestamp("us", "UTC")
+EPOCH = re.compile(r"epoch\[(s|ms|us|ns)\]")
+FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1}
+"""Microseconds per unit."""
+
+ZONED = r"[ T]\d\d.*(Z|[+-]\d\d(:?\d\d)?)$"
+FINER_THAN_US = r"(\.\d{6})\d+"
+
+
+def wire_type(field: pa.Field[Any]) -> pa.DataType:
+    """The Arrow type to ask pyarrow.json for; times are integers (epoch) or text there.
+
+    Raises
+    ------
+    PlanError
+        JSON cannot hold the type of `field`.
+
+    >>> wire_type(pa.field("t", pa.timestamp("us"), metadata={"microstream": "epoch[ms]"}))
+    DataType(int64)
+    """
+    kind: Any = field.type
+    if kind == TIME:
+        return pa.string() if _epoch_unit(field) is None else pa.int64()
+    if pa.types.is_date32(kind):
+        return pa.string()
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(child.name, wire_type(child)) for child in kind])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.list_(wire_type(kind.value_field))
+    if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+        return kind
+    if pa.types.is_float32(kind) or pa.types.is_float64(kind):
+        return kind
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return kind
+    raise PlanError(
+        f"schema: column {field.name!r} has type {kind}, which cannot be read from JSON. There are: integers, float32, "
+        "float64, bool, string, date32, timestamp[us] (ISO text, or numbers with the metadata "
+        "{'microstream': 'epoch[ms]'}), and lists and structs of these."
+    )
+
+
+def settle(values: pa.Array[Any], field: pa.Field[Any]) -> tuple[pa.Array[Any], Mask]:
+    """`values` as read (type `wire_type(field)`) in the type of `field`, and which of them break its rules.
+
+    A value that is no time becomes null and is masked; so is a null where `field` forbids it, at any depth.
+    """
+    kind: Any = field.type
+    settled, mask = _convert(values, field)
+    if not field.nullable and settled.null_count:
+        mask = _either(mask, as_mask(pc.is_null(settled)))
+    return (settled if settled.type == kind else settled.cast(kind)), mask
+
+
+def _convert(values: Any, field: pa.Field[Any]) -> tuple[pa.Array[Any], Mask]:
+    kind: Any = field.type
+    if kind == TIME:
+        unit = _epoch_unit(field)
+        return _times_of_text(values) if unit is None else _times_of_numbers(values, unit)
+    if pa.types.is_date32(kind):
+        return _parsed(values, kind)
+    if pa.types.is_floating(kind):
+        nan = pc.is_nan(values)
+        return (pc.if_else(nan, pa.scalar(None, kind), values) if pc.any(nan).as_py() else values), None
+    if pa.types.is_struct(kind):
+        return _settle_struct(values, kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _settle_list(values, kind)
+    return values, None
+
+
+def _settle_struct(values: Any, kind: Any) -> tuple[pa.Array[Any], Mask]:
+    null = pc.is_null(values)
+    present = ~as_mask(null)
+    mask: Mask = None
+    children = []
+    for child, child_values in zip(kind, values.flatten(), strict=True):
+        settled, child_mask = settle(child_values, child)
+        children.append(settled)
+        if child_mask is not None:
+            mask = _either(mask, child_mask & present)
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=null), mask
+
+
+def _settle_list(values: Any, kind: Any) -> tuple[pa.Array[Any], Mask]:
+    items, item_mask = settle(values.flatten(), kind.value_field)
+    lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    settled: Any = pa.ListArray.from_arrays(offsets, items, pa.list_(kind.value_field), mask=pc.is_null(values))
+    if item_mask is None:
+        return settled, None
+    mask = np.zeros(len(values), bool)
+    mask[np.repeat(np.arange(len(values)), lengths)[item_mask]] = True
+    return settled, mask
+
+
+def _times_of_numbers(values: Any, unit: str) -> tuple[pa.Array[Any], Mask]:
+    if unit == "ns":
+        numbers = pc.fill_null(values, 0).to_numpy(zero_copy_only=False)
+        floored = pa.array(numbers // 1000, mask=as_mask(pc.is_null(values)))
+        return floored.view(TIME), None
+    factor = FACTORS[unit]
+    try:
+        return pc.multiply_checked(values, factor).view(TIME), None
+    except pa.ArrowInvalid:
+        most = (2**63 - 1) // factor
+        beyond = pc.or_(pc.greater(values, most), pc.less(values, -most))
+        kept: Any = pc.if_else(beyond, pa.scalar(None, pa.int64()), values)
+        return pc.multiply(kept, factor).view(TIME), as_mask(beyond)
+
+
+def _times_of_text(texts: Any) -> tuple[pa.Array[Any], Mask]:
+    """ISO 8601 to UTC; without a zone the text is UTC already; digits beyond microseconds are cut off."""
+    for kind in (ZONED_TIME, TIME):
+        try:
+            return texts.cast(kind).cast(TIME), None
+        except pa.ArrowInvalid:
+            continue
+    cut = pc.replace_substring_regex(texts, FINER_THAN_US, r"\1")
+    zoned = pc.match_substring_regex(cut, ZONED)
+    nothing = pa.scalar(None, cut.type)
+    with_zone, mask = _parsed(pc.if_else(zoned, cut, nothing), ZONED_TIME)
+    without, other_mask = _parsed(pc.if_else(zoned, nothing, cut), TIME)
+    return pc.coalesce(with_zone.cast(TIME), without), _either(mask, other_mask)
+
+
+def _parsed(texts: Any, kind: pa.DataType) -> tuple[pa.Array[Any], Mask]:
+    try:
+        return texts.cast(kind), None
+    except pa.ArrowInvalid:
+        parsed = pa.array([_one(text, kind) for text in texts.to_pylist()], kind)
+        return parsed, as_mask(pc.and_not(pc.is_null(parsed), pc.is_null(texts)))
+
+
+def _one(text: str | None, kind: pa.DataType) -> Any:
+    try:
+        return pa.scalar(text, pa.string()).cast(kind).as_py()
+    except pa.ArrowInvalid:
+        return None
+
+
+def _epoch_unit(field: pa.Field[Any]) -> str | None:
+    said = (field.metadata or {}).get(b"microstream")
+    if said is None:
+        return None
+    match = EPOCH.fullmatch(said.decode())
+    if match is None:
+        raise PlanError(
+            f"schema: column {field.name!r} says microstream={said.decode()!r}; there are 'epoch[s]', 'epoch[ms]', "
+            "'epoch[us]' and 'epoch[ns]'."
+        )
+    return match.group(1)
+
+
+def as_mask(flags: Any) -> npt.NDArray[np.bool_]:
+    """Arrow flags as numpy's; null is false."""
+    filled: npt.NDArray[np.bool_] = pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
+    return filled
+
+
+def _either(first: Mask, second: Mask) -> Mask:
+    if first is None or second is None:
+        return second if first is None else first
+    return first | second

@@ -1,0 +1,114 @@
+"""From plans to running queries and finished results: the only door from the frame API into the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from microstream.clock import duration_us
+from microstream.connectors.memory.sink import MemorySink
+from microstream.errors import PlanError
+from microstream.plan.dtypes import to_frame
+from microstream.plan.explain import explain
+from microstream.plan.nodes import Node, Sink, WindowAggregate
+from microstream.plan.rules import children
+from microstream.plan.stages import Stages, cut
+from microstream.runtime import query
+from microstream.runtime.trigger import Trigger, parse_trigger
+
+__all__ = ["explain_node", "result_of", "start_sinks"]
+
+RESULT = "result"
+
+
+def start_sinks(
+    sinks: tuple[Sink, ...],
+    *,
+    name: str | None,
+    checkpoint: str | None,
+    trigger: str | Trigger,
+    storage_options: Mapping[str, Any] | None,
+    lanes: int | None,
+    client: Any,
+    takeover: bool,
+    settings: Mapping[str, Any],
+) -> query.StreamingQuery:
+    """Compile `sinks` into one query and start it (see `ms.start`)."""
+    stages = cut(sinks)
+    durable = [sink.name for sink in stages.sinks if sink.spec.durable]
+    if checkpoint is None and durable:
+        raise PlanError(
+            f"start: sink {durable[0]!r} outlives this process, so the query needs checkpoint=, a folder or a URL such "
+            "as 's3://bucket/query'. Only memory and null sinks do without."
+        )
+    if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
+        raise PlanError(f"start: lanes={lanes!r} must be a whole number, at least 1.")
+    return query.start_query(
+        stages=stages,
+        name=name or sinks[0].name,
+        checkpoint=checkpoint,
+        trigger=parse_trigger(trigger),
+        storage_options=storage_options,
+        lanes=lanes,
+        client=client,
+        takeover=takeover,
+        settings=_chosen(settings),
+    )
+
+
+def result_of(node: Node) -> pd.DataFrame:
+    """All rows of `node`, whose sources are finite: sorted by event time, then keys, then all columns."""
+    stages = _bounded(node)
+    endless = [source for source in stages.sources if not source.spec.finite]
+    if endless:
+        raise PlanError(
+            f"compute: source {endless[0].name!r} ({endless[0].spec.kind}) never ends. Start a query with "
+            "frame.to_memory().start(), or try the plan on ms.from_pandas(...)."
+        )
+    table = query.compute(stages)[RESULT]
+    return sort_result(to_frame(table.cast(node.schema)), node)
+
+
+def explain_node(node: Node) -> str:
+    """The compiled plan of `node` as text."""
+    return explain(_bounded(node))
+
+
+def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:
+    """`frame` in the order that does not depend on batches or lanes, with a new RangeIndex."""
+    first = ([node.event_time] if node.event_time is not None else []) + _keys(node)
+    order = [name for name in dict.fromkeys([*first, *frame.columns]) if name in frame.columns]
+    sorted_ = frame.sort_values(order, kind="stable", na_position="last", key=_sortable) if order else frame
+    return sorted_.reset_index(drop=True)
+
+
+def _bounded(node: Node) -> Stages:
+    return cut((Sink(child=node, name=RESULT, spec=MemorySink()),))
+
+
+def _keys(node: Node) -> list[str]:
+    """Keys of the nearest aggregate above `node`."""
+    while not isinstance(node, WindowAggregate):
+        above = children(node)
+        if len(above) != 1:
+            return []
+        node = above[0]
+    return list(node.keys)
+
+
+def _sortable(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Lists and structs have no order: they are sorted by how they read."""
+    dtype = column.dtype
+    nested = isinstance(dtype, pd.ArrowDtype) and pa.types.is_nested(dtype.pyarrow_dtype)
+    return column.astype("str") if nested else column
+
+
+def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    for name in ("max_span", "retain"):
+        if name in chosen:
+            duration_us(chosen[name], argument=name)
+    return chosen

@@ -1,0 +1,218 @@
+"""Where frames come from."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+
+from microstream.clock import duration_us
+from microstream.connectors.kafka.spec import KafkaSource
+from microstream.connectors.memory.source import MemorySource
+from microstream.errors import PlanError
+from microstream.frame.stream import StreamFrame
+from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
+from microstream.plan.nodes import Concat, Source
+
+__all__ = ["concat", "from_pandas", "read_kafka"]
+
+
+def read_kafka(
+    topics: str | Sequence[str],
+    *,
+    bootstrap_servers: str,
+    schema: Schema,
+    format: Literal["json"] = "json",
+    event_time: str | None = None,
+    watermark: str | None = None,
+    idle_timeout: str | None = "30s",
+    max_ahead: str = "1D",
+    start: Literal["earliest", "latest"] | None = None,
+    end: Literal["latest"] | None = None,
+    on_bad_record: Literal["fail", "drop"] = "fail",
+    on_data_loss: Literal["fail", "skip"] = "fail",
+    skip: Sequence[tuple[str, int]] = (),
+    config: Mapping[str, str | int | float | bool] | None = None,
+    name: str | None = None,
+) -> StreamFrame:
+    """Records of Kafka topics as rows.
+
+    Parameters
+    ----------
+    topics
+        One topic, or several that hold the same kind of record.
+    bootstrap_servers
+        "host:port", several separated by commas.
+    schema
+        Column names to types: "int64" (never null), "Int64", "float64", "bool", "boolean", "str", "timestamp[ms]" (ISO
+        text), "epoch[ms]" (a number), "list[...]", nested mappings; or a `pyarrow.Schema`. Other fields are ignored.
+    event_time
+        Column that says when the event happened; needed for windows. A record where it is null is a bad record.
+    watermark
+        How far rows may be out of order within a partition, a duration such as "10s"; later ones may be late.
+    idle_timeout
+        A partition that is read to its end and quiet for so long does not hold back the watermark. None: it does.
+    max_ahead
+        A record whose event time is further than this after the clock is a bad record.
+    start
+        For a query without a checkpoint: "earliest" or "latest" (the default, but earliest for `ms.available_now()`).
+    end
+        "latest": read what is there at the start, then end; such a source can be computed. None: go on for ever.
+    on_bad_record
+        "fail" stops the query and shows the record; "drop" counts it.
+    on_data_loss
+        "fail" stops the query where retention removed unread records; "skip" goes on after them.
+    skip
+        (partition, offset), as in ("bids-0", 1234): records to pass over, which stopped the query once.
+    config
+        Settings of librdkafka's consumer.
+    name
+        Of the source in the checkpoint; the topics by default.
+
+    Raises
+    ------
+    PlanError
+        A type is not known, or `event_time` is no time column.
+    """
+    names = (topics,) if isinstance(topics, str) else tuple(topics)
+    spec = KafkaSource(
+        topics=names,
+        bootstrap_servers=bootstrap_servers,
+        format=format,
+        start=start,
+        end=end,
+        skip=tuple(skip),
+        on_bad_record=on_bad_record,
+        on_data_loss=on_data_loss,
+        config=tuple(sorted((config or {}).items())),
+    )
+    return StreamFrame(
+        Source(
+            name=name or ",".join(names),
+            spec=spec,
+            schema=_with_event_time(parse_schema(schema), event_time),
+            event_time=event_time,
+            delay_us=_delay(watermark, event_time),
+            idle_timeout_us=None if idle_timeout is None else duration_us(idle_timeout, argument="idle_timeout"),
+            max_ahead_us=duration_us(max_ahead, argument="max_ahead"),
+        )
+    )
+
+
+def from_pandas(
+    data: pd.DataFrame | Sequence[pd.DataFrame],
+    *,
+    event_time: str | None = None,
+    watermark: str | None = None,
+    batches: int | None = None,
+    name: str | None = None,
+) -> StreamFrame:
+    """Rows of pandas frames as a stream that ends: for tests, examples and trying a plan out.
+
+    Parameters
+    ----------
+    data
+        A frame, or a list of frames with the same columns: one batch each, in this order. The index is ignored.
+    event_time
+        Time column, needed for windows; never null.
+    watermark
+        How far rows may be out of order, a duration such as "10s".
+    batches
+        Cut one frame into so many batches of nearly equal size, in row order.
+    name
+        Of the source; numbered by default.
+
+    Raises
+    ------
+    PlanError
+        Frames differ in columns or types, a type cannot be told, or an event time is null.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import microstream as ms
+    >>> ms.from_pandas([pd.DataFrame({"n": [1, 2]}), pd.DataFrame({"n": [3]})]).compute()
+       n
+    0  1
+    1  2
+    2  3
+    """
+    frames = _frames(data, batches)
+    schema = _with_event_time(schema_of(pd.concat(frames, ignore_index=True), "from_pandas", objects=True), event_time)
+    if event_time is not None:
+        _require_times(frames, event_time)
+    try:
+        tables = tuple(to_table(frame, schema, f"from_pandas, frame {at}") for at, frame in enumerate(frames))
+    except WrongColumnsError as problem:
+        raise PlanError(str(problem)) from problem
+    return StreamFrame(
+        Source(
+            name=name or "",
+            spec=MemorySource(tables=tables),
+            schema=schema,
+            event_time=event_time,
+            delay_us=_delay(watermark, event_time),
+        )
+    )
+
+
+def concat(frames: Sequence[StreamFrame]) -> StreamFrame:
+    """Rows of all `frames`, which have the same columns, types and event time.
+
+    Raises
+    ------
+    PlanError
+        They differ; or there is none.
+    """
+    if isinstance(frames, StreamFrame) or not all(isinstance(frame, StreamFrame) for frame in frames):
+        raise PlanError("concat: give a list of streams, as in ms.concat([a, b]).")
+    if not frames:
+        raise PlanError("concat: give at least one stream.")
+    return frames[0] if len(frames) == 1 else StreamFrame(Concat(children=tuple(frame._node for frame in frames)))
+
+
+def _frames(data: Any, batches: int | None) -> list[pd.DataFrame]:
+    if isinstance(data, pd.DataFrame):
+        count = 1 if batches is None else batches
+        if count < 1:
+            raise PlanError(f"from_pandas: batches={batches} must be at least 1.")
+        bounds = [len(data) * at // count for at in range(count + 1)]
+        return [data.iloc[low:high] for low, high in itertools.pairwise(bounds)]
+    frames = list(data)
+    if batches is not None:
+        raise PlanError("from_pandas: batches= cuts one frame; a list of frames is cut already.")
+    if not frames or not all(isinstance(frame, pd.DataFrame) for frame in frames):
+        raise PlanError("from_pandas: give a pandas frame or a list of them, at least one.")
+    columns = [list(frame.columns) for frame in frames]
+    if any(sorted(map(str, names)) != sorted(map(str, columns[0])) for names in columns):
+        raise PlanError(f"from_pandas: frames must have the same columns: {columns[0]} and {columns[-1]}.")
+    return frames
+
+
+def _require_times(frames: list[pd.DataFrame], event_time: str) -> None:
+    for at, frame in enumerate(frames):
+        null = frame[event_time].isna().to_numpy()
+        if null.any():
+            raise PlanError(
+                f"from_pandas: event time {event_time!r} is null in row {int(null.argmax())} of frame {at}. Give every "
+                "row a time, or drop those rows."
+            )
+
+
+def _with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
+    """`schema`, whose event time is never null: a record without one is a bad record (semantics 18)."""
+    at = -1 if event_time is None else schema.get_field_index(event_time)
+    if event_time is not None and at < 0:
+        raise PlanError.unknown_column("event_time", event_time, schema.names)
+    return schema if at < 0 else schema.set(at, schema.field(at).with_nullable(False))
+
+
+def _delay(watermark: str | None, event_time: str | None) -> int:
+    if watermark is None:
+        return 0
+    if event_time is None:
+        raise PlanError(f"watermark={watermark!r} needs event_time=, the column that it is about.")
+    return duration_us(watermark, argument="watermark")

@@ -1,0 +1,94 @@
+"""Which window a row belongs to, and which rows are late for theirs. Times are int64 microseconds, UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from microstream.errors import InternalError
+from microstream.operators.rows import Rows
+from microstream.plan.nodes import LATE_COLUMNS, TIME, Late, Tumbling, WindowAggregate, event_time_shift_us
+
+__all__ = ["Times", "Windowed", "event_times_us", "split_late", "window_ends_us"]
+
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Windowed:
+    """Rows in time for their window, and the end of each row's window."""
+
+    table: pa.Table
+    end_us: Times
+
+
+def window_ends_us(times_us: Times, window: Tumbling) -> Times:
+    """End of the window that holds each time; windows are half-open, also before 1970.
+
+    >>> window_ends_us(np.array([-1, 0, 9, 10]), Tumbling(size_us=10))
+    array([ 0, 10, 10, 20])
+    """
+    ends = times_us - window.offset_us
+    np.floor_divide(ends, window.size_us, out=ends)
+    ends += 1
+    ends *= window.size_us
+    ends += window.offset_us
+    return ends
+
+
+def event_times_us(table: pa.Table, node: WindowAggregate) -> Times:
+    """Event time of each row: column `node.on`, or 1 us less when that is the end of an upstream window."""
+    column = table.column(node.on)
+    if column.null_count:
+        raise InternalError(f"{column.null_count} rows without event time {node.on!r} reached a window")
+    times = column.cast(pa.int64()).to_numpy()
+    shift = event_time_shift_us(node.child)
+    return times + shift if shift else times
+
+
+def split_late(
+    rows: Rows, node: WindowAggregate, watermark_us: int, operator: str
+) -> tuple[Windowed | None, Rows | None]:
+    """Rows in time, and late rows: those whose window ended at or before the previous batch's watermark.
+
+    Parameters
+    ----------
+    rows
+        Rows of `node.child`.
+    node
+        The aggregation.
+    watermark_us
+        W(N-1) of its input; a row older than that whose window is still open is in time (semantics 10).
+    operator
+        Its id, for column `_operator`.
+
+    Returns
+    -------
+    tuple
+        Rows in time with their window ends, and late rows with the columns of `Late`; None for no rows.
+    """
+    if not len(rows):
+        return None, None
+    ends = window_ends_us(event_times_us(rows.table, node), node.window)
+    late = ends <= watermark_us
+    if not late.any():
+        return Windowed(table=rows.table, end_us=ends), None
+    lost = _late_rows(rows.keep(late), ends[late], node, watermark_us, operator)
+    if late.all():
+        return None, lost
+    return Windowed(table=rows.keep(~late).table, end_us=ends[~late]), lost
+
+
+def _late_rows(rows: Rows, ends: Times, node: WindowAggregate, watermark_us: int, operator: str) -> Rows:
+    added: tuple[pa.Array[Any], ...] = (
+        pa.repeat(pa.scalar(operator, LATE_COLUMNS[0].type), len(rows)),
+        pa.repeat(pa.scalar(watermark_us, TIME), len(rows)),
+        pa.array(ends).cast(TIME),
+    )
+    schema = Late(operator=node).schema
+    columns: list[Any] = [*rows.table.select(node.child.schema.names).columns, *added]
+    return rows.carry(pa.Table.from_arrays(columns, schema=schema))

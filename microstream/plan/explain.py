@@ -1,0 +1,69 @@
+"""A compiled plan as people read it: stages, what runs in each, and what leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from microstream.plan.nodes import Source, WindowAggregate
+from microstream.plan.stages import Operator, Stage, Stages, Step
+from microstream.plan.text import describe, duration, schema_text
+
+__all__ = ["explain"]
+
+
+def explain(stages: Stages) -> str:
+    """The plan as text: one block per stage, steps in the order in which a lane runs them.
+
+    A number in brackets names a step of its stage; "<- [0]" says whose rows it takes. Names only, no values: the
+    text holds no credentials.
+    """
+    lines = [
+        f"{_count(len(stages.sources), 'source')}, {_count(len(stages.operators), 'stateful operator')}, "
+        f"{_count(len(stages.stages), 'stage')}, {_count(len(stages.sinks), 'sink')}; plan {stages.fingerprint[:12]}"
+    ]
+    for stage in stages.stages:
+        lines += ["", f"stage {stage.level}: one task per lane"]
+        lines += _stage(stage, stages)
+    return "\n".join(lines)
+
+
+def _stage(stage: Stage, stages: Stages) -> Iterator[str]:
+    operators = {id(operator.node): operator for operator in stages.operators}
+    named = {operator.id: operator for operator in stages.operators}
+    for at, step in enumerate(stage.steps):
+        operator = operators.get(id(step.node))
+        yield f"  [{at}] {_step(step, operator)}"
+        for detail in _details(step, operator):
+            yield f"        {detail}"
+    for operator_id, at in stage.feeds:
+        keys = ", ".join(named[operator_id].node.keys)
+        yield f"  [{at}] => exchange by hash of {keys} to {operator_id} in stage {named[operator_id].level}"
+    sinks = {sink.name: sink for sink in stages.sinks}
+    for name, at in stage.sinks:
+        spec = sinks[name].spec
+        where = " ".join(part for part in (spec.kind, spec.target, spec.format) if part)
+        yield f"  [{at}] -> sink {name}: {where}, {spec.guarantee}"
+
+
+def _step(step: Step, operator: Operator | None) -> str:
+    text = describe(step.node)
+    if operator is not None and not operator.node.id:
+        text = text.replace("aggregate by", f"aggregate {operator.id} by", 1)
+    taken = ", ".join(f"[{at}]" for at in step.inputs)
+    return f"{text} <- {taken}" if taken else text
+
+
+def _details(step: Step, operator: Operator | None) -> Iterator[str]:
+    node = step.node
+    if isinstance(node, Source):
+        yield f"reads {schema_text(node)}"
+        if node.event_time is not None:
+            idle = "never" if node.idle_timeout_us is None else f"after {duration(node.idle_timeout_us)} of quiet"
+            yield f"watermark: {node.event_time} - {duration(node.delay_us)}, least of all partitions; idle {idle}"
+    if operator is not None and isinstance(node, WindowAggregate):
+        yield f"state per lane; closes windows by the least watermark of {', '.join(operator.sources)}"
+        yield f"append: each key and window once, as {schema_text(node)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,89 @@
+"""Rebuild the state of a lane from the runs that a manifest lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from microstream.checkpoint.bundle import read_segments
+from microstream.checkpoint.manifest import HASH_SPACE, Run
+from microstream.checkpoint.store import ObjectStore
+from microstream.errors import CheckpointError, InternalError
+from microstream.state.hashing import HASH_BITS, hash_keys
+from microstream.state.lane import END, LaneRun, WindowState
+
+__all__ = ["load"]
+
+
+def load(
+    runs: Sequence[Run],
+    store: ObjectStore,
+    *,
+    lo: int,
+    hi: int,
+    closed_before_us: int,
+    keys: Sequence[str],
+    schema: pa.Schema,
+    bits: int = HASH_BITS,
+) -> WindowState:
+    """State of the lane `[lo, hi)` as it was after the batch whose manifest lists `runs`.
+
+    Parameters
+    ----------
+    runs
+        Of the operator; those of other lanes are left out. Ranges are cut at lanes (see `lanes.rescale`).
+    store
+        Where the segments are.
+    lo, hi
+        Hashes of the lane, half-open.
+    closed_before_us
+        Of the operator: rows of windows that end at or before it were emitted.
+    keys
+        Key columns.
+    schema
+        Of the partials that this plan works with.
+    bits
+        See `hashing.hash_keys`.
+
+    Raises
+    ------
+    CheckpointError
+        A segment is damaged, missing, or of another schema.
+    StoreError
+        The store cannot be read now.
+    """
+    mine = sorted((run for run in runs if run.lo < hi and lo < run.hi), key=lambda run: (run.batch, run.lo))
+    for run in mine:
+        if run.lo < lo or hi < run.hi:
+            raise InternalError(f"batch {run.batch}: run [{run.lo}, {run.hi}) crosses the lane [{lo}, {hi})")
+    tables = read_segments(store, [run.segment for run in mine])
+    other = [run.segment.object for run, table in zip(mine, tables, strict=True) if not _is(schema, table)]
+    if other:
+        raise CheckpointError.of(
+            store.url,
+            [f"{name} holds state of another schema" for name in other],
+            "The plan changed: name the operator anew, or reset it with on_change=.",
+        )
+    # A run without live rows stays in the state until the next step, which drops it from the manifest.
+    loaded = tuple(
+        LaneRun.of(
+            _living(run, table, closed_before_us, keys, bits), batch=run.batch, lo=run.lo, level=run.level
+        )
+        for run, table in zip(mine, tables, strict=True)
+    )
+    return WindowState(lo=lo, closed_before_us=closed_before_us, runs=loaded)
+
+
+def _is(schema: pa.Schema, table: pa.Table) -> bool:
+    return (table.schema.names, table.schema.types) == (schema.names, schema.types)
+
+
+def _living(run: Run, table: pa.Table, closed_before_us: int, keys: Sequence[str], bits: int) -> pa.Table:
+    """Rows of `run` that count: of its hash range (a rescale may have narrowed it) and of open windows."""
+    counts = table.column(END).to_numpy() > closed_before_us
+    if (run.lo, run.hi) != (0, HASH_SPACE):
+        hashes = hash_keys(table, keys, bits=bits)
+        counts &= (hashes >= np.uint64(run.lo)) & (hashes <= np.uint64(run.hi - 1))
+    return table if counts.all() else table.filter(pa.array(counts))

@@ -1,0 +1,146 @@
+"""What the output must be: a direct computation over all rows produced, without batches, watermarks or state."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from microstream.testing.simulation.scenario import Scenario
+from microstream.testing.simulation.source import SimEvent
+
+__all__ = [
+    "Group",
+    "nested",
+    "problems_of_inner",
+    "problems_of_late",
+    "problems_of_outer",
+    "problems_of_raw",
+    "windows",
+]
+
+Row = Mapping[str, Any]
+
+
+class Group(NamedTuple):
+    """A key and the end of its window, in microseconds."""
+
+    key: int
+    end_us: int
+
+
+class Totals(NamedTuple):
+    """Aggregates of one group."""
+
+    n: int
+    total: int
+    low: int
+    high: int
+
+
+def windows(events: Iterable[SimEvent], size_us: int) -> dict[Group, Totals]:
+    """size, sum, min and max of `value` per key and tumbling window."""
+    values: dict[Group, list[int]] = defaultdict(list)
+    for event in events:
+        values[Group(event.key, _end(event.ts_us, size_us))].append(event.value)
+    return {group: Totals(len(v), sum(v), min(v), max(v)) for group, v in values.items()}
+
+
+def nested(inner: Mapping[Group, Totals], size_us: int) -> dict[Group, tuple[int, int]]:
+    """Per key and outer window: how many inner windows ended there, and the sum of their sizes."""
+    counts: dict[Group, list[int]] = defaultdict(list)
+    for group, totals in inner.items():
+        counts[Group(group.key, _end(group.end_us - 1, size_us))].append(totals.n)
+    return {group: (len(n), sum(n)) for group, n in counts.items()}
+
+
+def _end(time_us: int, size_us: int) -> int:
+    return time_us // size_us * size_us + size_us
+
+
+def problems_of_inner(scenario: Scenario, events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:
+    """What is wrong with the first window's output, if nothing may be late."""
+    expected = windows(events, scenario.window_us)
+    if scenario.random_keys:
+        return _conserved(expected, rows)
+    actual = [
+        (Group(row["key"], row["window_end"]), Totals(row["n"], row["total"], row["low"], row["high"])) for row in rows
+    ]
+    return _twice(group for group, _ in actual) + _different(expected, dict(actual))
+
+
+def problems_of_outer(scenario: Scenario, events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:
+    """What is wrong with the output of the window over windows, if nothing may be late."""
+    assert scenario.outer_us is not None
+    actual = [(Group(row["key"], row["window_end"]), (row["windows"], row["n"])) for row in rows]
+    problems = _twice(group for group, _ in actual)
+    if scenario.random_keys:
+        ends: dict[int, int] = defaultdict(int)
+        for group, (_, n) in actual:
+            ends[group.end_us] += n
+        inner = windows(events, scenario.window_us)
+        wanted: dict[int, int] = defaultdict(int)
+        for group, (_, n) in nested(inner, scenario.outer_us).items():
+            wanted[group.end_us] += n
+        return problems + _different(wanted, ends)
+    return problems + _different(nested(windows(events, scenario.window_us), scenario.outer_us), dict(actual))
+
+
+def _conserved(expected: Mapping[Group, Totals], rows: Sequence[Row]) -> list[str]:
+    """Keys are random: per window, as many rows and the same sum must come out under whatever keys."""
+    wanted: dict[int, tuple[int, int]] = {}
+    for group, totals in expected.items():
+        n, total = wanted.get(group.end_us, (0, 0))
+        wanted[group.end_us] = (n + totals.n, total + totals.total)
+    actual: dict[int, tuple[int, int]] = {}
+    for row in rows:
+        n, total = actual.get(row["window_end"], (0, 0))
+        actual[row["window_end"]] = (n + row["n"], total + row["total"])
+    return _twice(Group(row["key"], row["window_end"]) for row in rows) + _different(wanted, actual)
+
+
+def problems_of_late(events: Sequence[SimEvent], rows: Sequence[Row], late: Sequence[Row]) -> list[str]:
+    """Whatever is late: every row is used once or appears in `.late` once."""
+    problems = _twice(row["id"] for row in late)
+    used = sum(row["n"] for row in rows)
+    if used + len(late) != len(events):
+        problems.append(f"{len(events)} rows went in, {used} were used and {len(late)} were late")
+    total = sum(row["total"] for row in rows) + sum(row["value"] for row in late)
+    if total != sum(event.value for event in events):
+        problems.append(f"values sum up to {total}, not {sum(event.value for event in events)}")
+    by_id = {event.id: event for event in events}
+    problems += [f"late row {row['id']} is no input row" for row in late if row["id"] not in by_id]
+    problems += [
+        f"row {row['id']} is in .late although its window ends after the watermark"
+        for row in late
+        if row["_window_end"] > row["_watermark"]
+    ]
+    return problems
+
+
+def problems_of_raw(events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:
+    """What is wrong with rows that should have passed as they are."""
+    expected = {event.id: (event.key, event.value, event.ts_us) for event in events}
+    actual = [(row["id"], (row["key"], row["value"], row["ts"])) for row in rows]
+    return _twice(number for number, _ in actual) + _different(expected, dict(actual))
+
+
+def _twice(groups: Iterable[Any]) -> list[str]:
+    seen: set[Any] = set()
+    problems = []
+    for group in groups:
+        if group in seen:
+            problems.append(f"{group} came out twice")
+        seen.add(group)
+    return problems
+
+
+def _different(expected: Mapping[Any, Any], actual: Mapping[Any, Any]) -> list[str]:
+    missing = [f"{key} is missing" for key in expected if key not in actual]
+    extra = [f"{key} should not be there" for key in actual if key not in expected]
+    wrong = [
+        f"{key} is {actual[key]}, not {value}"
+        for key, value in expected.items()
+        if key in actual and actual[key] != value
+    ]
+    return missing + extra + wrong

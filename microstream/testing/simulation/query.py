@@ -1,0 +1,108 @@
+"""The query of a scenario, as a plan: windows over one or two topics, and what leaves it."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+
+from microstream.plan.nodes import (
+    Aggregate,
+    Concat,
+    Late,
+    MapBatches,
+    Node,
+    Sink,
+    Source,
+    Tumbling,
+    WindowAggregate,
+)
+from microstream.plan.stages import Stages, cut
+from microstream.testing.simulation.broker import Broker
+from microstream.testing.simulation.kernel import WORLD, World
+from microstream.testing.simulation.scenario import Scenario
+from microstream.testing.simulation.sink import SimSink
+from microstream.testing.simulation.source import EVENTS, SimSource, Topic
+
+__all__ = ["INNER", "LATE", "OUTER", "RAW", "compile_query", "sink_topics"]
+
+INNER, OUTER, LATE, RAW = "inner", "outer", "late", "raw"
+"""Names of the sinks and of their topics."""
+
+OUT_PARTITIONS = 2
+
+INNER_AGGREGATES = (
+    Aggregate(name="n", column=None, how="size"),
+    Aggregate(name="total", column="value", how="sum"),
+    Aggregate(name="low", column="value", how="min"),
+    Aggregate(name="high", column="value", how="max"),
+)
+OUTER_AGGREGATES = (
+    Aggregate(name="windows", column=None, how="size"),
+    Aggregate(name="n", column="n", how="sum"),
+)
+
+
+def draw_keys(rows: pd.DataFrame) -> pd.DataFrame:
+    """User code that answers differently every time: the group of a row is drawn at random."""
+    random = WORLD.get().random
+    return rows.assign(key=[random.randrange(4) for _ in range(len(rows))])
+
+
+def sink_topics(scenario: Scenario) -> tuple[str, ...]:
+    """The output topics of `scenario`."""
+    wanted = {
+        INNER: True,
+        OUTER: scenario.outer_us is not None,
+        LATE: scenario.late,
+        RAW: scenario.raw,
+    }
+    return tuple(name for name, there in wanted.items() if there)
+
+
+def compile_query(world: World, broker: Broker, scenario: Scenario, topics: tuple[Topic, ...]) -> Stages:
+    """The plan of `scenario`, cut into stages; creates the output topics."""
+    rows = _input(scenario, topics)
+    inner = _inner(scenario, rows)
+    frames: dict[str, Node] = {INNER: inner, RAW: rows, LATE: Late(operator=inner)}
+    if scenario.outer_us is not None:
+        frames[OUTER] = WindowAggregate(
+            child=inner,
+            keys=("key",),
+            window=Tumbling(size_us=scenario.outer_us),
+            on="window_end",
+            aggregates=OUTER_AGGREGATES,
+            id=OUTER,
+        )
+    sinks = []
+    for name in sink_topics(scenario):
+        broker.create_topic(name, OUT_PARTITIONS)
+        spec = SimSink(world=world, broker=broker, topic=name)
+        sinks.append(Sink(child=frames[name], name=name, spec=spec))
+    return cut(tuple(sinks))
+
+
+def _input(scenario: Scenario, topics: tuple[Topic, ...]) -> Node:
+    sources = tuple(
+        Source(
+            name=topic.name,
+            spec=SimSource(topic=topic, name=topic.name),
+            schema=EVENTS,
+            event_time="ts",
+            delay_us=scenario.delay_us,
+            idle_timeout_us=scenario.idle_timeout_us,
+        )
+        for topic in topics
+    )
+    return sources[0] if len(sources) == 1 else Concat(children=sources)
+
+
+def _inner(scenario: Scenario, rows: Node) -> WindowAggregate:
+    keyed = MapBatches(child=rows, fn=draw_keys, schema=pa.schema(EVENTS)) if scenario.random_keys else rows
+    return WindowAggregate(
+        child=keyed,
+        keys=("key",),
+        window=Tumbling(size_us=scenario.window_us),
+        on="ts",
+        aggregates=INNER_AGGREGATES,
+        id=INNER,
+    )

@@ -1,0 +1,257 @@
+"""One run: a world, a query, its input, its misfortunes, and the judgement at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+
+from microstream.checkpoint.owner import Owner
+from microstream.checkpoint.store import StoreError
+from microstream.errors import CheckpointError, FencedError, UnreachableError
+from microstream.runtime.cluster import task_key
+from microstream.runtime.driver import Driver
+from microstream.runtime.engine import ExchangeLostError
+from microstream.runtime.ports import Ports, QuerySpec
+from microstream.runtime.trigger import parse_trigger
+from microstream.runtime.worker import StateMissingError
+from microstream.settings import Settings
+from microstream.testing.simulation import oracle
+from microstream.testing.simulation.broker import Broker
+from microstream.testing.simulation.cluster import ClusterFaults, SimCluster, SimEngine, SimWorker
+from microstream.testing.simulation.host import LaneHost
+from microstream.testing.simulation.kernel import Actor, Faults, Killed, Step, World, WorldClock
+from microstream.testing.simulation.loop import Stuck
+from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query
+from microstream.testing.simulation.scenario import Scenario, draw
+from microstream.testing.simulation.sink import rows_of
+from microstream.testing.simulation.source import Topic
+from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
+from microstream.testing.simulation.watch import CheckpointWatch
+
+__all__ = ["Outcome", "Simulation", "simulate"]
+
+URL = "sim://checkpoint"
+AFTERMATH_S = 150.0
+"""How long the world goes on after the query has ended: zombies wake, late requests arrive."""
+PATIENCE_S = 1_500.0
+"""A query must end within this time after the faults stopped."""
+
+PASSING = (FencedError, StoreError, UnreachableError, ExchangeLostError, StateMissingError)
+"""Errors with which a driver may end while things go wrong: its supervisor starts another one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a seed; without `problems` the promise was kept."""
+
+    seed: int
+    problems: tuple[str, ...]
+    trace: tuple[Step, ...] = field(repr=False)
+    scenario: Scenario
+    commits: int
+    drivers: int
+    virtual_s: float
+    rolled_back: bool = False
+
+
+def simulate(seed: int) -> Outcome:
+    """Run `seed`. The same seed gives the same outcome, trace included."""
+    return Simulation(seed).outcome()
+
+
+class Listener:
+    """Keeps nothing: what a user would see is not what is tested."""
+
+    def opened(self, job: str) -> None:
+        """Ignored."""
+
+    def status(self, text: str) -> None:
+        """Ignored."""
+
+    def progress(self, event: Mapping[str, Any]) -> None:
+        """Ignored."""
+
+    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
+        """Ignored."""
+
+
+class Simulation:
+    """The world of one seed. `scenario` None: drawn from the seed."""
+
+    def __init__(self, seed: int, scenario: Scenario | None = None) -> None:
+        self.scenario = scenario if scenario is not None else draw(Random(f"scenario {seed}"))
+        s = self.scenario
+        self.world = World(seed, Faults())
+        self.store_faults = StoreFaults()
+        self.cluster_faults = ClusterFaults()
+        self._set_faults()
+        self.bucket = Bucket()
+        self.watch = CheckpointWatch(self.bucket)
+        self.broker = Broker(self.world)
+        self.topics = tuple(
+            Topic(self.world, self.broker, f"in{number}", count) for number, count in enumerate(s.partitions)
+        )
+        self.stages = compile_query(self.world, self.broker, s, self.topics)
+        self.cluster = SimCluster(
+            self.world,
+            workers=s.workers,
+            threads=s.threads,
+            new_host=self._new_host,
+            task_key=task_key,
+            faults=self.cluster_faults,
+        )
+        self.problems: list[str] = []
+        self.drivers: list[Actor] = []
+        self.calm = False
+        self.over = False
+
+    def _new_host(self, cluster: SimCluster, worker: SimWorker) -> LaneHost:
+        return LaneHost(self.world, cluster, worker, self.bucket, self.store_faults)
+
+    def _set_faults(self) -> None:
+        s, faults = self.scenario, self.world.faults
+        faults.lost_request = faults.lost_reply = faults.late_request = s.fault_rate / 2
+        faults.crash, faults.pause = s.crash_rate, s.crash_rate / 4
+        self.store_faults.server_error = self.store_faults.conflict = self.store_faults.retried = s.fault_rate
+        self.cluster_faults.run_twice = s.fault_rate
+
+    # -- the run -------------------------------------------------------------------------------------------------
+
+    def outcome(self) -> Outcome:
+        """Run to the end and judge."""
+        limit_s = self.scenario.calm_after_s + PATIENCE_S
+        try:
+            self.world.run(self._main(), until_s=limit_s + AFTERMATH_S)
+        except Stuck as stuck:
+            self.problems.append(f"the query does not end: {stuck}")
+        else:
+            self.problems += self._judge()
+        self.problems += self.watch.problems
+        self.problems += self.world.loop.complaints
+        return Outcome(
+            seed=self.world.seed,
+            problems=tuple(self.problems),
+            trace=tuple(self.world.trace),
+            scenario=self.scenario,
+            commits=self.watch.commits,
+            drivers=len(self.drivers),
+            virtual_s=self.world.loop.time(),
+        )
+
+    async def _main(self) -> None:
+        loop = self.world.loop
+        feeding = loop.create_task(self._feed())
+        calming = loop.create_task(self._calm_down())
+        await asyncio.gather(*(self._supervise(number) for number in range(self.scenario.replicas)))
+        await asyncio.gather(feeding, calming)
+        await asyncio.sleep(AFTERMATH_S)
+
+    async def _feed(self) -> None:
+        """Rows arrive at their time, then the topics end."""
+        loop = self.world.loop
+        for arrival in self.scenario.arrivals:
+            await asyncio.sleep(max(0.0, arrival.at_s - loop.time()))
+            self.topics[arrival.topic].produce(arrival.partition, arrival.event)
+        for topic in self.topics:
+            topic.ended = True
+
+    async def _calm_down(self) -> None:
+        """After a while nothing goes wrong any more, so that the query can end."""
+        await asyncio.sleep(self.scenario.calm_after_s)
+        self.world.faults.stop()
+        self.store_faults.stop()
+        self.cluster_faults.stop()
+        self.calm = True
+        self.world.note(None, "calm", "")
+
+    # -- drivers -------------------------------------------------------------------------------------------------
+
+    async def _supervise(self, replica: int) -> None:
+        """Keep a driver running until the query has ended, as Kubernetes would."""
+        if replica:
+            await asyncio.sleep(self.world.random.uniform(0.0, self.scenario.calm_after_s))
+        while not (self.over or self.problems or self.watch.problems):
+            actor = self.world.actor(f"driver{len(self.drivers)}", skew_us=self.world.random.randint(0, 50_000))
+            self.drivers.append(actor)
+            running = self.world.spawn(actor, self._drive(actor, replica))
+            await asyncio.wait([running])
+            self._note_end(actor, running)
+            self.world.kill(actor, "ended")
+            await asyncio.sleep(self.world.random.uniform(0.05, 5.0))
+
+    def _note_end(self, actor: Actor, running: asyncio.Task[None]) -> None:
+        if running.cancelled():
+            return
+        error = running.exception()
+        if error is None:
+            head = self.watch.head
+            self.over = self.over or (head is not None and head.finished)
+        elif not isinstance(error, (*PASSING, Killed)) and not self._is_refusal(error):
+            self.problems.append(f"{actor.name} ended with {type(error).__name__}: {error}")
+        if error is not None:
+            self.world.note(actor, "driver ends", f"{type(error).__name__}: {error}")
+
+    def _is_refusal(self, error: BaseException) -> bool:
+        """Another driver lives: a replica that waits its turn is told so."""
+        return self.scenario.replicas > 1 and isinstance(error, CheckpointError)
+
+    async def _drive(self, actor: Actor, replica: int) -> None:
+        s, world = self.scenario, self.world
+        ports = Ports(
+            store=SimStore(world, self.bucket, url=URL, faults=self.store_faults),
+            engine=SimEngine(self.cluster, actor),
+            clock=WorldClock(world, actor),
+            offload=world.offload,
+            new_id=world.new_id,
+            jitter_s=lambda: world.random.uniform(0.0, 0.1),
+            owner=self._owner(actor, replica),
+            alive_here=self._is_alive,
+        )
+        query = QuerySpec(
+            name="simulated",
+            stages=self.stages,
+            trigger=parse_trigger(s.trigger),
+            settings=Settings(
+                gc_every=s.gc_every,
+                manifests=s.manifests,
+                poll_us=100_000,
+                heartbeat_us=10_000_000,
+            ),
+            lanes=s.lanes,
+            default_lanes=s.lanes,
+            default_start="earliest",
+            takeover=bool(replica) and s.impatient,
+            storage_options={},
+        )
+        await Driver(query, ports, Listener()).run()
+
+    def _owner(self, actor: Actor, replica: int) -> Owner:
+        number = self.drivers.index(actor)
+        host = "host" if self.scenario.same_host else f"host{replica}"
+        return Owner(host=host, boot=host, pid=number + 1, started=number + 1, id=self.world.new_id())
+
+    def _is_alive(self, owner: Owner) -> bool:
+        return self.drivers[owner.pid - 1].alive
+
+    # -- judgement -----------------------------------------------------------------------------------------------
+
+    def _judge(self) -> list[str]:
+        s = self.scenario
+        events = [arrival.event for arrival in s.arrivals]
+        inner = rows_of(self.broker, INNER)
+        problems = []
+        if s.may_be_late:
+            if s.late:
+                problems += oracle.problems_of_late(events, inner, rows_of(self.broker, LATE))
+        else:
+            problems += oracle.problems_of_inner(s, events, inner)
+            if s.outer_us is not None:
+                problems += oracle.problems_of_outer(s, events, rows_of(self.broker, OUTER))
+        if s.raw:
+            problems += oracle.problems_of_raw(events, rows_of(self.broker, RAW))
+        return problems

@@ -1,0 +1,97 @@
+"""The judge of the simulation finds every kind of wrong output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from microstream.testing.simulation import oracle
+from microstream.testing.simulation.scenario import Scenario, draw
+from microstream.testing.simulation.source import SimEvent
+
+Rows = list[dict[str, Any]]
+
+
+def exact_run(seed: int, *, random_keys: bool = False) -> tuple[Scenario, list[SimEvent], Rows]:
+    """A scenario, its input, and the right output of its first window."""
+    number = seed
+    while (scenario := draw(Random(number))).random_keys is not random_keys:
+        number += 1
+    events = [arrival.event for arrival in scenario.arrivals]
+    rows = [
+        {"key": group.key, "window_end": group.end_us, **totals._asdict()}
+        for group, totals in oracle.windows(events, scenario.window_us).items()
+    ]
+    return scenario, events, rows
+
+
+def drop_one(rows: Rows) -> Rows:
+    return rows[1:]
+
+
+def double_one(rows: Rows) -> Rows:
+    return [*rows, rows[0]]
+
+
+def change_one(rows: Rows) -> Rows:
+    return [{**rows[0], "total": rows[0]["total"] + 1}, *rows[1:]]
+
+
+@given(seed=st.integers(0, 10_000), random_keys=st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_the_right_output_has_no_problems(seed: int, random_keys: bool) -> None:
+    scenario, events, rows = exact_run(seed, random_keys=random_keys)
+
+    problems = oracle.problems_of_inner(scenario, events, rows)
+
+    assert problems == []
+
+
+@pytest.mark.parametrize("random_keys", [False, True])
+@pytest.mark.parametrize("damage", [drop_one, double_one, change_one])
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_rows_missing_doubled_or_wrong_are_found(
+    seed: int, damage: Callable[[Rows], Rows], random_keys: bool
+) -> None:
+    scenario, events, rows = exact_run(seed, random_keys=random_keys)
+
+    problems = oracle.problems_of_inner(scenario, events, damage(rows))
+
+    assert problems
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_with_late_rows_every_row_must_be_used_or_late_but_not_both(seed: int) -> None:
+    _, events, _ = exact_run(seed)
+    lost, used = events[0], events[1:]
+    size_us = 10_000_000
+    rows = [
+        {"key": group.key, "window_end": group.end_us, **totals._asdict()}
+        for group, totals in oracle.windows(used, size_us).items()
+    ]
+    late = {"id": lost.id, "value": lost.value, "_window_end": 5, "_watermark": 5}
+
+    assert oracle.problems_of_late(events, rows, [late]) == []
+    assert oracle.problems_of_late(events, rows, [])
+    assert oracle.problems_of_late(events, rows, [late, late])
+    assert oracle.problems_of_late(used, rows, [late])
+    assert oracle.problems_of_late(events, rows, [{**late, "_window_end": 6}])
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_outer_windows_hold_every_inner_window_once(seed: int) -> None:
+    _, events, _ = exact_run(seed)
+
+    inner = oracle.windows(events, 5_000_000)
+    outer = oracle.nested(inner, 15_000_000)
+
+    assert sum(count for count, _ in outer.values()) == len(inner)
+    assert sum(n for _, n in outer.values()) == len(events)
