@@ -29,6 +29,8 @@ log = logging.getLogger("microstream.cluster")
 
 READY_TRIES = 50
 PAUSED_LIMIT_S = 5.0
+LOOK_S = 1.0
+PUBLISH_PRIORITY = 1000
 
 
 def task_key(task: Task) -> str:
@@ -48,6 +50,11 @@ def scheduler_of(client: Any) -> tuple[str, int]:
         with Client(client, set_as_default=False) as probe:
             return client, sum(probe.nthreads().values())
     return client.scheduler.address, sum(client.nthreads().values())
+
+
+def _priority(task: Task) -> int:
+    """What is nearer to the sink goes first: reading the next batch must not hold up the one before."""
+    return task.level if isinstance(task, StageTask) else PUBLISH_PRIORITY
 
 
 async def local_cluster(workers: int) -> LocalCluster:
@@ -83,6 +90,7 @@ class DaskEngine:
         self._notify: Callable[[EngineEvent], None]
         self._futures: dict[str, Any] = {}
         self._known: set[str] = set()
+        self._memory = 0.0
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self, job: Job, notify: Callable[[EngineEvent], None]) -> None:
@@ -99,8 +107,9 @@ class DaskEngine:
         await self._check_versions()
         await self._client.register_plugin(LanePlugin(job), name=plugin_name(job.id, job.epoch))
         self._client.subscribe_topic("all", self._on_event)
-        for address in (await self._client.scheduler.identity())["workers"]:
+        for address in (await self._client.scheduler.identity(n_workers=-1))["workers"]:
             await self._welcome(address)
+        self._spawn(self._look())
 
     async def _check_versions(self) -> None:
         found = await self._client.get_versions()
@@ -157,6 +166,28 @@ class DaskEngine:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    def memory_fraction(self) -> float:
+        """As of the last look at the workers."""
+        return self._memory
+
+    async def _look(self) -> None:
+        """Look at the workers' memory; one that is paused for some time counts as lost."""
+        paused: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(LOOK_S)
+            workers = (await self._client.scheduler.identity(n_workers=-1))["workers"]
+            used = [w["metrics"].get("memory", 0) / w["memory_limit"] for w in workers.values() if w["memory_limit"]]
+            self._memory = max(used, default=0.0)
+            still = {
+                a: paused.get(a, 0) + 1 for a, w in workers.items() if w["status"] == "paused" and a in self._known
+            }
+            for address in [a for a, looks in still.items() if looks * LOOK_S >= PAUSED_LIMIT_S]:
+                self._known.discard(address)
+                self._notify(WorkerLost(address=address, reason=f"paused for {PAUSED_LIMIT_S:.0f} s"))
+            for address in [a for a in paused if a in workers and workers[a]["status"] == "running"]:
+                self._spawn(self._welcome(address))
+            paused = still
+
     # -- tasks --------------------------------------------------------------------------------------------------
 
     def submit(self, tasks: Sequence[tuple[str, Task]]) -> None:
@@ -166,7 +197,11 @@ class DaskEngine:
         homes = {key: [address] for key, (address, _) in keys.items()}
         layer = MaterializedLayer(graph, annotations={"workers": homes.__getitem__})
         futures = self._client.get(
-            HighLevelGraph({"lanes": layer}, {"lanes": set()}), list(keys), sync=False, asynchronous=True
+            HighLevelGraph({"lanes": layer}, {"lanes": set()}),
+            list(keys),
+            sync=False,
+            asynchronous=True,
+            priority=max(_priority(task) for _, task in tasks),
         )
         for future in futures:
             self._futures[future.key] = future

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from microstream.checkpoint.manifest import Kind, Manifest
+from microstream.errors import ConnectorError
 from microstream.runtime.delivery import Delivery
 from microstream.runtime.engine import EngineEvent, Job, TaskDone, TaskFailed, WorkerJoined, WorkerLost
 from microstream.runtime.head import Head
@@ -93,6 +94,7 @@ class Driver:
         self._listener.status("running")
         delivery.start()
         self._spawn(self._beat(head))
+        self._spawn(self._mind_workers(pipeline))
         if manifest.finished:
             self.stop()
         elif not self._stopping:
@@ -153,6 +155,22 @@ class Driver:
                 await head.note(Kind.CONFIRM, self._with_confirmations)
                 quiet_us = 0
             await asyncio.sleep((rest_us - quiet_us) / 1e6)
+
+    async def _mind_workers(self, pipeline: Pipeline) -> None:
+        """Say that there is no worker, and give up after `worker_wait`."""
+        since_us = self._ports.clock.now_us()
+        while True:
+            await asyncio.sleep(1.0)
+            now_us = self._ports.clock.now_us()
+            if pipeline.worker_of(0) is not None:
+                since_us = now_us
+            elif now_us - since_us >= self._query.settings.worker_wait_us:
+                raise ConnectorError(
+                    f"query {self._query.name}: the cluster has had no worker for {(now_us - since_us) / 1e6:.0f} s. "
+                    "Start workers, or raise the setting worker_wait."
+                )
+            else:
+                self._listener.status("waiting: the cluster has no worker")
 
     def _with_confirmations(self, manifest: Manifest) -> Manifest:
         assert self._running is not None

@@ -130,6 +130,10 @@ class Engine(Protocol):
         """Forget tasks: their events may still come, but need not."""
         ...
 
+    def memory_fraction(self) -> float:
+        """How much of its memory the fullest worker uses, 0 to 1; 0 where that is not known."""
+        ...
+
     async def close(self) -> None:
         """Forget the job on all workers; end what this engine started."""
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,11 +11,14 @@ from microstream.checkpoint.commit import commit
 from microstream.checkpoint.gc import Summary, collect, objects_of, plan_floor, retained
 from microstream.checkpoint.manifest import Kept, Kind, Manifest
 from microstream.checkpoint.store import StoreError
+from microstream.errors import CheckpointError
 from microstream.runtime.patience import patiently
 from microstream.runtime.ports import Ports
 from microstream.settings import Settings
 
 __all__ = ["Head"]
+
+log = logging.getLogger("microstream.driver")
 
 
 class Head:
@@ -105,7 +109,10 @@ class Head:
         return self.manifest.seq - self._collected >= self._settings.gc_every
 
     async def collect(self) -> None:
-        """Delete what no retained, kept or pinned manifest names."""
+        """Delete what no retained, kept or pinned manifest names. To fail is harmless: garbage stays."""
         self._collected = self.manifest.seq
         head = self.manifest
-        await self._ports.offload(collect, self._ports.store, head, epoch=head.epoch, known=self._known)
+        try:
+            await self._ports.offload(collect, self._ports.store, head, epoch=head.epoch, known=self._known)
+        except (StoreError, CheckpointError) as problem:
+            log.warning("%s: garbage was not collected, trying again later: %s", self._ports.store.url, problem)

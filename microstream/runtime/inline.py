@@ -65,6 +65,10 @@ class InlineEngine:
     def cancel(self, tasks: Sequence[Task]) -> None:
         """Their events are ignored by the driver."""
 
+    def memory_fraction(self) -> float:
+        """Not known."""
+        return 0.0
+
     async def close(self) -> None:
         """End the thread and close the worker's connections."""
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -19,7 +19,7 @@ from microstream.runtime.planning import (
     views,
 )
 from microstream.runtime.ports import Ports, QuerySpec
-from microstream.runtime.slicing import Limits, adapt_records, choose, span_bound_us
+from microstream.runtime.slicing import Limits, adapt_records, choose, relieve, span_bound_us
 from microstream.runtime.sources import SourceWatch
 from microstream.runtime.trigger import AvailableNow, Continuously, Every
 
@@ -30,6 +30,11 @@ Ends = Mapping[str, Mapping[str, int]]
 
 LIVE_PENDING = 2
 """Without a backlog, a third batch waiting for the sink would only add latency: rows had better join the second."""
+
+
+FRUITLESS = 100
+SLOW_POLL_US = 50_000
+"""An idle stream is asked at last every 50 ms: an event that ends a silence waits that much longer."""
 
 
 class Planner:
@@ -49,6 +54,7 @@ class Planner:
         self._wake = asyncio.Event()
         self._stopped = False
         self._backlog = False
+        self._fruitless = 0
         self._last_start_us: int | None = None
         self._until: Ends | None = None
 
@@ -76,8 +82,9 @@ class Planner:
             if version != (self._pipeline.version, self._pipeline.next_batch) or not self._is_wanted():
                 continue
             if slice_ is None:
-                await asyncio.sleep(self._query.settings.poll_us / 1e6)
+                await self._rest()
                 continue
+            self._fruitless = 0
             self._last_start_us = self._ports.clock.now_us()
             self._pipeline.plan(slice_)
 
@@ -111,12 +118,21 @@ class Planner:
             due_us = self._last_start_us + self._query.trigger.interval_us
             await asyncio.sleep(max(0, due_us - self._ports.clock.now_us()) / 1e6)
 
+    async def _rest(self) -> None:
+        """Nothing to do now: ask again soon, and less and less often while nothing comes."""
+        self._fruitless += 1
+        if isinstance(self._query.trigger, Every):
+            self._last_start_us = self._ports.clock.now_us()
+        poll_us = self._query.settings.poll_us
+        await asyncio.sleep(min(poll_us + poll_us * self._fruitless / FRUITLESS, max(poll_us, SLOW_POLL_US)) / 1e6)
+
     def _limits(self) -> Limits:
         settings, trigger = self._query.settings, self._query.trigger
         interval_us = trigger.interval_us if isinstance(trigger, Every) else 0
         target_s = max(interval_us, settings.batch_target_us) / 1e6
+        records = adapt_records(self._pipeline.records_per_s, target_s, settings.max_records)
         return Limits(
-            max_records=adapt_records(self._pipeline.records_per_s, target_s, settings.max_records),
+            max_records=relieve(records, self._ports.engine.memory_fraction()),
             max_bytes=settings.max_bytes,
             max_span_us=settings.max_span_us,
         )

@@ -88,22 +88,22 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
         at = bounds.get(line.partition)
         if at is None:
             raise ConnectorError(
-                f"source {source.name}: partition {line.partition} is in the checkpoint but not in the source any more. "
+                f"source {source.name}: partition {line.partition} is in the checkpoint but not in the source now. "
                 "If the topic was created again with fewer partitions, use a new checkpoint.",
                 source=source.name,
                 partition=line.partition,
             )
         if line.next_offset > at.end:
             raise ConnectorError(
-                f"source {source.name}: {line.partition} ends at offset {at.end}, but offset {line.next_offset} is next by "
-                "the checkpoint: the topic was created again or lost data. Use a new checkpoint.",
+                f"source {source.name}: {line.partition} ends at offset {at.end}, but {line.next_offset} is next by the "
+                "checkpoint: the topic was created again or lost data. Use a new checkpoint.",
                 source=source.name,
                 partition=line.partition,
             )
         if line.next_offset < at.low:
             raise OffsetExpiredError(
                 f"source {source.name}: {line.partition} offset {line.next_offset} must be read next, but retention "
-                f"removed everything before {at.low}. Those {at.low - line.next_offset} records are lost: start "
+                f"removed everything before {at.low}: {at.low - line.next_offset} records are lost. Start "
                 'with on_data_loss="skip" to go on without them, and raise retention.ms of the topic.',
                 source=source.name,
                 partition=line.partition,
@@ -186,7 +186,7 @@ def finished_partitions(
 def closes_something(
     slice_: Slice, nodes: Mapping[str, Source], plan: Sequence[Operator], states: Sequence[OperatorState]
 ) -> bool:
-    """Whether a batch without data is due: a watermark moves past a window that waits, or the input ends (semantics 8)."""
+    """Whether a batch without data is due: a watermark passes a waiting window, or the input ends (semantics 8)."""
     after = {s.name: idle_ledger(s, slice_, nodes) for s in slice_.sources}
     if is_last(slice_.sources, slice_.finished):
         return True

@@ -120,8 +120,8 @@ def resumed(head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets)
     problems = _plan_problems(head, stages)
     if problems:
         raise PlanError(
-            f"The query cannot go on from checkpoint {head.url}: {'; '.join(problems)}. Start the query that wrote it, or "
-            "use a new checkpoint folder for this one.",
+            f"The query cannot go on from checkpoint {head.url}: {'; '.join(problems)}. Start the query that wrote "
+            "it, or use a new checkpoint folder for this one.",
             checkpoint=head.url,
             problems=problems,
         )
@@ -165,7 +165,7 @@ def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
             problems.append(f"its source {source.name!r} is not in this query")
         elif (node.spec.kind, node.spec.target) != (source.kind, source.target):
             problems.append(
-                f"source {source.name!r} was {source.kind} {source.target} and is now {node.spec.kind} {node.spec.target}"
+                f"source {source.name!r} was {source.kind} {source.target}, is now {node.spec.kind} {node.spec.target}"
             )
     sinks = {sink.name: sink for sink in stages.sinks}
     for old in head.sinks:

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from microstream.clock import BEGINNING_US, END_US
 from microstream.connectors.protocol import Range
 
-__all__ = ["Limits", "PartitionView", "adapt_records", "choose", "span_bound_us"]
+__all__ = ["Limits", "PartitionView", "adapt_records", "choose", "relieve", "span_bound_us"]
 
 FIRST_RECORDS = 100_000
 """Size of the first batch of a backlog, before any rate was measured."""
 MIN_RECORDS = 5_000
 """No rate is so low that a smaller batch would help: below this, the fixed cost of a batch rules."""
+
+CROWDED_FRACTION, PAUSED_FRACTION = 0.6, 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,16 @@ def adapt_records(rate_per_s: float | None, target_s: float, max_records: int) -
     """Records for a batch of about `target_s` seconds at the measured rate (None: nothing measured yet)."""
     wanted = FIRST_RECORDS if rate_per_s is None else int(rate_per_s * target_s)
     return max(1, min(max(wanted, MIN_RECORDS), max_records))
+
+
+def relieve(records: int, memory_fraction: float) -> int:
+    """Fewer records while the fullest worker uses more than 60 % of its memory; Dask pauses it at 80 %.
+
+    >>> relieve(100_000, 0.5), relieve(100_000, 0.7), relieve(100_000, 0.9)
+    (100000, 50000, 5000)
+    """
+    left = min(1.0, max(0.0, (PAUSED_FRACTION - memory_fraction) / (PAUSED_FRACTION - CROWDED_FRACTION)))
+    return max(min(records, MIN_RECORDS), round(records * left))
 
 
 def span_bound_us(views: Sequence[PartitionView], limits: Limits) -> int:

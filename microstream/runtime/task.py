@@ -54,8 +54,8 @@ class StageTask:
     `ranges` are what level 0 reads. `upstream` are the executions of all lanes of all lower levels (empty at level
     0). `late` is W(N-1) and `closing` W(N) of each operator's input; `closing` is empty at level 0, where W(N) is
     not known yet. `base_at` is (seq, commit) of a manifest with the state of `attempt.base`, for a worker that has to
-    load it; None while that commit is not durable. `seal_after` is how many tasks of this attempt run on the same worker: the last
-    one to finish writes the bundle for all.
+    load it; None while that commit is not durable. `seal_after` is how many tasks of this attempt run on the same
+    worker: the last one to finish writes the bundle for all.
     """
 
     attempt: Attempt
@@ -87,7 +87,7 @@ class PartitionMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """What a lane did to an operator's runs: `dropped` are (batch, lo) of runs that are gone, `added` is the new one."""
+    """What a lane did to an operator's runs: `dropped` are the (batch, lo) of old ones, `added` is the new one."""
 
     operator: str
     dropped: tuple[tuple[int, int], ...]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import pyarrow as pa
 
@@ -75,10 +76,19 @@ class LaneWorker:
         How this one reaches others.
     new_id
         Random ids.
+    new_turn
+        Makes locks that may be held while something outside is waited for.
     """
 
     def __init__(
-        self, *, job: Job, store: ObjectStore, address: str, exchange: Exchange, new_id: Callable[[], str]
+        self,
+        *,
+        job: Job,
+        store: ObjectStore,
+        address: str,
+        exchange: Exchange,
+        new_id: Callable[[], str],
+        new_turn: Callable[[], AbstractContextManager[Any]] = threading.Lock,
     ) -> None:
         self._job, self._store, self._address = job, store, address
         self._exchange, self._new_id = exchange, new_id
@@ -89,6 +99,8 @@ class LaneWorker:
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[tuple[str, int], Writer] = {}
         self._lock = threading.Lock()
+        self._turns: dict[tuple[str, int], AbstractContextManager[Any]] = {}
+        self._new_turn = new_turn
         stages = job.stages
         self._operators = {o.id: o for o in stages.operators}
         self._sinks = {sink.name: sink for sink in stages.sinks}
@@ -121,7 +133,9 @@ class LaneWorker:
 
     def _run_stage(self, task: StageTask) -> StageReceipt:
         execution = Execution(level=task.level, lane=task.lane, address=self._address, id=self._new_id())
-        incoming = read_sources(self._job.stages.sources, task, self._reader)
+        # A discarded attempt may still be reading: a consumer serves one task at a time.
+        with self._turn("source", task.lane):
+            incoming = read_sources(self._job.stages.sources, task, self._reader)
         entering: dict[int, Rows | None] = dict(incoming.rows)
         parts, changes = self._advance_operators(task, execution, entering)
         leaving = self._evaluate(task, incoming, entering)
@@ -172,6 +186,10 @@ class LaneWorker:
             lane=task.lane,
             position=position,
         )
+
+    def _turn(self, what: str, lane: int) -> AbstractContextManager[Any]:
+        with self._lock:
+            return self._turns.setdefault((what, lane), self._new_turn())
 
     def _reader(self, source: str, lane: int) -> Reader:
         with self._lock:
@@ -318,7 +336,8 @@ class LaneWorker:
             rows=pa.concat_tables(tables),
             chunks=task.outbox.chunks,
         )
-        confirmed = self._writer(task.sink, task.lane).publish(outgoing)
+        with self._turn(task.sink, task.lane):
+            confirmed = self._writer(task.sink, task.lane).publish(outgoing)
         with self._lock:
             for segment in task.outbox.segments:
                 self._outbox.pop(segment, None)
