@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from microstream.errors import (
-    BadRecordError,
-    CheckpointError,
-    ConnectorError,
-    FencedError,
-    InternalError,
-    MicrostreamError,
-    OffsetExpiredError,
-    PlanError,
-    SettingError,
-    UserFunctionError,
-)
-from microstream.frame.columns import col
-from microstream.frame.sinks import StreamSink, start
-from microstream.frame.sources import concat, from_pandas, read_kafka
-from microstream.frame.stream import StreamFrame
-from microstream.frame.triggers import available_now, continuously, every
-from microstream.frame.windows import tumbling
-from microstream.runtime.query import StreamingQuery, queries
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "BadRecordError",
-    "CheckpointError",
-    "ConnectorError",
-    "FencedError",
-    "InternalError",
-    "MicrostreamError",
-    "OffsetExpiredError",
-    "PlanError",
-    "SettingError",
-    "StreamFrame",
-    "StreamSink",
-    "StreamingQuery",
-    "UserFunctionError",
-    "available_now",
-    "col",
-    "concat",
-    "continuously",
-    "every",
-    "from_pandas",
-    "queries",
-    "read_kafka",
-    "start",
-    "tumbling",
-]
+if TYPE_CHECKING:
+    import microstream.frame
+    from microstream.frame import *  # noqa: F403
+
+    __all__: list[str] = []
+    __all__ += microstream.frame.__all__
+else:
+    # pandas, Arrow and Dask take a second to import: the command line answers --help without them (PEP 562).
+    def __getattr__(name):
+        if name == "__all__":
+            return import_module("microstream.frame").__all__
+        if not name.startswith("_") and name in import_module("microstream.frame").__all__:
+            return getattr(import_module("microstream.frame"), name)
+        raise AttributeError(f"module 'microstream' has no attribute {name!r}", name=name, obj=None)
+
+    def __dir__():
+        return sorted({*globals(), *__getattr__("__all__")})

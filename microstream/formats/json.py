@@ -89,7 +89,10 @@ class JsonDecoder:
             table, faults = self._decode_block(messages[start : start + BLOCK_MESSAGES], latest_us)
             tables.append(table)
             bad += [(start + at, reason) for at, reason in faults]
-        return Decoded(table=pa.concat_tables(tables), bad=tuple(bad))
+        table = pa.concat_tables(tables)
+        if not self._schema.names:  # concat_tables forgets how many rows a table without columns has
+            table = pa.table({"row": pa.nulls(len(messages) - len(bad))}).select([])
+        return Decoded(table=table, bad=tuple(bad))
 
     def _decode_block(self, messages: Sequence[bytes], latest_us: int | None) -> tuple[pa.Table, list[tuple[int, str]]]:
         read = self._parse(messages)
@@ -120,9 +123,10 @@ class JsonDecoder:
         block = b"\n".join(messages)
         if b"\0" in block or not _is_utf8(block):
             return None
+        reader: Any = pa.BufferReader(block)
         options = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)
         try:
-            table = pj.read_json(pa.BufferReader(block), read_options=options, parse_options=self._parse_options)
+            table = pj.read_json(reader, read_options=options, parse_options=self._parse_options)
         except pa.ArrowInvalid:
             return None
         return table if table.num_rows == len(messages) else None
@@ -176,7 +180,7 @@ class JsonDecoder:
             if field.name == self._event_time:
                 self._check_event_time(settled, latest_us, broken)
         table = pa.Table.from_arrays(columns, schema=self._schema)
-        return (table if columns else read.select([])), broken
+        return table, broken
 
     def _check_event_time(self, times: Any, latest_us: int | None, broken: dict[int, str]) -> None:
         name = self._event_time

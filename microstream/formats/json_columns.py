@@ -108,7 +108,8 @@ def _settle_list(values: Any, kind: Any) -> tuple[pa.Array[Any], Mask]:
     items, item_mask = settle(values.flatten(), kind.value_field)
     lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-    settled: Any = pa.ListArray.from_arrays(offsets, items, pa.list_(kind.value_field), mask=pc.is_null(values))
+    from_arrays: Any = pa.ListArray.from_arrays
+    settled = from_arrays(offsets, items, pa.list_(kind.value_field), mask=pc.is_null(values))
     if item_mask is None:
         return settled, None
     mask = np.zeros(len(values), bool)
@@ -126,7 +127,7 @@ def _times_of_numbers(values: Any, unit: str) -> tuple[pa.Array[Any], Mask]:
         return pc.multiply_checked(values, factor).view(TIME), None
     except pa.ArrowInvalid:
         most = (2**63 - 1) // factor
-        beyond = pc.or_(pc.greater(values, most), pc.less(values, -most))
+        beyond = pc.or_(pc.greater(values, pa.scalar(most)), pc.less(values, pa.scalar(-most)))
         kept: Any = pc.if_else(beyond, pa.scalar(None, pa.int64()), values)
         return pc.multiply(kept, factor).view(TIME), as_mask(beyond)
 

@@ -58,10 +58,10 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
             return False
 
 
-def _in_range(value: int, kind: pa.DataType) -> bool:
-    bits = kind.bit_width
+def _in_range(value: int, kind: Any) -> bool:
+    bits: int = kind.bit_width
     low, high = (0, 2**bits) if pa.types.is_unsigned_integer(kind) else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-    return low <= value < high
+    return bool(low <= value < high)
 
 
 def _named(kind: pa.DataType) -> str:

@@ -1,0 +1,49 @@
+"""What a user touches: every name of `import microstream as ms` comes from here."""
+
+from __future__ import annotations
+
+from microstream.errors import (
+    BadRecordError,
+    CheckpointError,
+    ConnectorError,
+    FencedError,
+    InternalError,
+    MicrostreamError,
+    OffsetExpiredError,
+    PlanError,
+    SettingError,
+    UserFunctionError,
+)
+from microstream.frame.columns import col
+from microstream.frame.sinks import StreamSink, start
+from microstream.frame.sources import concat, from_pandas, read_kafka
+from microstream.frame.stream import StreamFrame
+from microstream.frame.triggers import available_now, continuously, every
+from microstream.frame.windows import tumbling
+from microstream.runtime.query import StreamingQuery, queries
+
+__all__ = [
+    "BadRecordError",
+    "CheckpointError",
+    "ConnectorError",
+    "FencedError",
+    "InternalError",
+    "MicrostreamError",
+    "OffsetExpiredError",
+    "PlanError",
+    "SettingError",
+    "StreamFrame",
+    "StreamSink",
+    "StreamingQuery",
+    "UserFunctionError",
+    "available_now",
+    "col",
+    "concat",
+    "continuously",
+    "every",
+    "from_pandas",
+    "queries",
+    "read_kafka",
+    "start",
+    "tumbling",
+]

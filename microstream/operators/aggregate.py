@@ -138,9 +138,7 @@ def _parts_of(aggregate: Aggregate, node: WindowAggregate) -> tuple[_Part, ...]:
             real = pa.float64()
             return (
                 _Part(name=f"{name}:sum", type=real, column=column, reads=real, update="sum", merge="sum"),
-                _Part(
-                    name=f"{name}:count", type=whole, column=column, reads=kind, update="count", merge="sum"
-                ),
+                _Part(name=f"{name}:count", type=whole, column=column, reads=kind, update="count", merge="sum"),
             )
         case how:
             # Arrow has no min and max of durations.
@@ -154,9 +152,7 @@ def _fold(column: str, function: str) -> tuple[Any, ...]:
 
 def _as(schema: pa.Schema, grouped: pa.Table) -> pa.Table:
     """`grouped` by position; an unsigned sum becomes int64 by wrapping."""
-    columns = [
-        column.cast(wanted.type, safe=False) for column, wanted in zip(grouped.columns, schema, strict=True)
-    ]
+    columns = [column.cast(wanted.type, safe=False) for column, wanted in zip(grouped.columns, schema, strict=True)]
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -69,9 +69,9 @@ ACCESSORS: Mapping[str, frozenset[str]] = {
     "list": frozenset({"len", "__getitem__"}),
     "struct": frozenset({"field"}),
 }
-_TEXTS = pd.ArrowDtype(pa.list_(pa.large_string()))
-_OBJECTS = {"split": _TEXTS, "rsplit": _TEXTS, "findall": _TEXTS, "encode": pd.ArrowDtype(pa.large_binary())}
-"""Methods of `.str` that give Python objects in pandas, and the dtype which says what those are."""
+_TEXTS = pa.list_(pa.large_string())
+_OBJECTS = {"split": _TEXTS, "rsplit": _TEXTS, "findall": _TEXTS, "encode": pa.large_binary()}
+"""Methods of `.str` that give Python objects in pandas, and the type of those."""
 
 
 def call(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -100,7 +100,10 @@ def access(space: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     member = getattr(getattr(_series(subject), space), name)
     result = member(*rest, **kwargs) if callable(member) else member
     kind = _OBJECTS.get(name) if space == "str" and not kwargs.get("expand") else None
-    return result if kind is None else pd.Series(pd.array(result, dtype=kind))
+    if kind is None:
+        return result
+    values = result.to_numpy(dtype=object, na_value=None)
+    return pd.Series(pd.ArrowDtype(kind).__from_arrow__(pa.array(values, type=kind, from_pandas=True)))
 
 
 def _series(value: Any) -> Any:
@@ -145,4 +148,4 @@ def _astype(values: Any, dtype: Any) -> Any:
 def _nullable(series: pd.Series[Any]) -> pd.Series[Any]:
     """`series` with a dtype that can hold null: int64 becomes Int64, bool boolean."""
     numpy_whole = isinstance(series.dtype, np.dtype) and series.dtype.kind in "iub"
-    return series.convert_dtypes(infer_objects=False, convert_string=False) if numpy_whole else series
+    return series.astype(dtype_of(pa.field("", pa.from_numpy_dtype(series.dtype)))) if numpy_whole else series

@@ -95,8 +95,8 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
             )
         if line.next_offset > at.end:
             raise ConnectorError(
-                f"source {source.name}: {line.partition} ends at offset {at.end}, but {line.next_offset} is next by the "
-                "checkpoint: the topic was created again or lost data. Use a new checkpoint.",
+                f"source {source.name}: {line.partition} ends at offset {at.end}, but {line.next_offset} is next by "
+                "the checkpoint: the topic was created again or lost data. Use a new checkpoint.",
                 source=source.name,
                 partition=line.partition,
             )

@@ -296,7 +296,7 @@ def start_query(
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
     if checkpoint is None and durable:
         raise PlanError(
-            f"sink {durable[0]!r} needs a checkpoint to be exactly once: pass checkpoint='s3://bucket/name' or a folder."
+            f"sink {durable[0]!r} needs a checkpoint to be exactly once: pass checkpoint='s3://bucket/x' or a folder."
         )
     folder = tempfile.mkdtemp(prefix="microstream-") if checkpoint is None else checkpoint
     workers = chosen.workers or min(os.cpu_count() or 1, 4)

@@ -68,9 +68,7 @@ def load(
         )
     # A run without live rows stays in the state until the next step, which drops it from the manifest.
     loaded = tuple(
-        LaneRun.of(
-            _living(run, table, closed_before_us, keys, bits), batch=run.batch, lo=run.lo, level=run.level
-        )
+        LaneRun.of(_living(run, table, closed_before_us, keys, bits), batch=run.batch, lo=run.lo, level=run.level)
         for run, table in zip(mine, tables, strict=True)
     )
     return WindowState(lo=lo, closed_before_us=closed_before_us, runs=loaded)

@@ -23,11 +23,11 @@ from types import TracebackType
 from typing import NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
 
 from microstream.errors import ConnectorError
 
-__all__ = ["Broker", "NoBrokerError", "Stored", "consume_all", "produce", "unique"]
+__all__ = ["Broker", "NoBrokerError", "Stored", "consume_all", "produce", "unique", "wait_until"]
 
 KAFKA_VERSION = "4.1.0"
 READY_S = 60.0
@@ -74,6 +74,13 @@ class NoBrokerError(ConnectorError):
 class Broker:
     """One Kafka node, given by `MICROSTREAM_TEST_KAFKA` or started by this process; a context manager.
 
+    Parameters
+    ----------
+    own
+        Start one even if one is given.
+
+    Notes
+    -----
     `stop`, `kill`, `pause` and their opposites keep data and port, and need a broker that was started here
     (`started_here`).
 
@@ -83,8 +90,8 @@ class Broker:
         No broker was given, and Java, or Maven with access to its repository, is missing.
     """
 
-    def __init__(self) -> None:
-        given = os.environ.get("MICROSTREAM_TEST_KAFKA")
+    def __init__(self, *, own: bool = False) -> None:
+        given = None if own else os.environ.get("MICROSTREAM_TEST_KAFKA")
         self.started_here = given is None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
@@ -119,18 +126,29 @@ class Broker:
         """Create topic `name` and wait until it can be used; `config` are topic settings."""
         keep = {"retention.ms": "-1", **(config or {})}
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=keep)
-        self._admin().create_topics([topic], operation_timeout=30)[name].result(30)
+        admin = self._admin()
+        admin.create_topics([topic], operation_timeout=30)[name].result(30)
 
     def delete_topic(self, name: str) -> None:
         """Delete topic `name` and wait until the broker no longer lists it."""
         admin = self._admin()
         admin.delete_topics([name], operation_timeout=30)[name].result(30)
-        _await(lambda: name not in admin.list_topics(timeout=10).topics, f"topic {name} to be gone")
+        wait_until(lambda: name not in admin.list_topics(timeout=10).topics, f"topic {name} to be gone")
+
+    def add_partitions(self, topic: str, total: int) -> None:
+        """Let `topic` have `total` partitions, and wait until all of them can be used."""
+        admin = self._admin()
+        admin.create_partitions([NewPartitions(topic, total)], operation_timeout=30)[topic].result(30)
+        wait_until(
+            lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == total,
+            f"{topic} to have {total} partitions",
+        )
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Delete all records with an offset below `before`, as retention would."""
         at = TopicPartition(topic, partition, before)
-        self._admin().delete_records([at])[at].result(30)
+        admin = self._admin()
+        admin.delete_records([at])[at].result(30)
 
     def start(self) -> None:
         """Start the node that was stopped or killed, and wait until it answers."""
@@ -176,7 +194,12 @@ class Broker:
             self._folder = None
 
     def _admin(self) -> AdminClient:
-        settings = {"bootstrap.servers": self.bootstrap_servers, "reconnect.backoff.ms": 50, "log_level": 0}
+        """Keep it until its answers are here: they are lost with the client."""
+        settings: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "reconnect.backoff.ms": 50,
+            "log_level": 0,
+        }
         return AdminClient(settings)
 
     def _java(self, main: str) -> list[str]:
@@ -215,7 +238,7 @@ class Broker:
             except KafkaException:
                 return False
 
-        _await(answers, f"{self.bootstrap_servers} to answer")
+        wait_until(answers, f"{self.bootstrap_servers} to answer")
 
     def _last_words(self) -> str:
         log = self._control() / "log"
@@ -309,7 +332,8 @@ def _stored(message: Message) -> Stored:
     return Stored(number, offset, message.key(), message.value(), message.timestamp()[1])
 
 
-def _await(condition: Callable[[], bool], what: str) -> None:
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    """Return as soon as `condition` holds; ConnectorError naming `what` after a minute."""
     deadline = time.monotonic() + READY_S
     while not condition():
         if time.monotonic() > deadline:

@@ -119,7 +119,7 @@ def test_concat_matches_columns_by_name_and_keeps_origins_of_all_sources() -> No
     node = Concat(children=(NUMBERS, swapped, NUMBERS))
     lost = Rows(table=rows_of(NUMBERS, x=[5], y=[5.0]).table, origin=None)
 
-    out = applied(node, rows_of(NUMBERS, x=[1, 2], y=[1.0, 2.0]), rows_of(swapped, 7, x=[3], y=[3.0]), lost)
+    out = applied(node, rows_of(NUMBERS, x=[1, 2], y=[1.0, 2.0]), rows_of(swapped, 7, x=[3], y=[30.0]), lost)
 
     assert out.table.schema.equals(node.schema)
     assert out.table["x"].to_pylist() == [1, 2, 3, 5]

@@ -11,6 +11,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from microstream.connectors.kafka.client import Cluster, refused
 from microstream.connectors.kafka.cursor import partition_of, place_of
+from microstream.connectors.kafka.metadata import describe, is_in_process
 from microstream.connectors.protocol import Bounds
 from microstream.errors import ConnectorError, PlanError
 
@@ -35,6 +36,7 @@ class KafkaProbe:
         self._topics = tuple(topics)
         self._freeze_end = freeze_end
         self._admin = cluster.admin()
+        self._in_process: bool | None = None
         self._known: tuple[TopicPartition, ...] = ()
         self._frozen: dict[str, int] | None = None
 
@@ -82,6 +84,14 @@ class KafkaProbe:
         del self._admin
 
     def _describe(self) -> dict[str, Future[Any]]:
+        try:
+            if self._in_process is None:
+                self._in_process = is_in_process(self._admin)
+            if self._in_process:
+                return describe(self._admin, self._topics)
+        except KafkaException as problem:
+            what = f"topic {', '.join(map(repr, self._topics))} cannot be reached"
+            raise refused(problem, what, self._cluster) from problem
         asked: dict[str, Future[Any]] = self._admin.describe_topics(
             TopicCollection(list(self._topics)), request_timeout=TIMEOUT_S
         )

@@ -158,6 +158,11 @@ class SimCluster:
         delay_s = self.world.random.choice((0.01, 0.5, 4.0)) * self.world.random.random()
         self.world.loop.call_later(delay_s, self.lose, worker, "connection closed", context=self.world.background)
 
+    def kill_workers(self) -> None:
+        """Kill all of them at once; others come."""
+        for worker in list(self.workers.values()):
+            self.world.kill(worker.actor, "power cut")
+
     def lose(self, worker: SimWorker, reason: str) -> None:
         """Tell all drivers that `worker` is gone (true or not), and start another one."""
         if worker.reported_lost:

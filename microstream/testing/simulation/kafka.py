@@ -78,6 +78,7 @@ class SimProducer:
         self._owner: str | None = config.get("transactional.id")
         self._epoch = -1
         self._in_transaction = False
+        self._spoilt = False
         self._buffer: list[tuple[str, int, Entry, Callable[..., None] | None]] = []
 
     def init_transactions(self, timeout: float = -1) -> None:
@@ -152,8 +153,10 @@ class SimProducer:
         )
 
     def commit_transaction(self, timeout: float = -1) -> None:
-        """Send the rest, then decide."""
+        """Send the rest, then decide. A transaction that lost a message can only be aborted."""
         self.flush()
+        if self._spoilt:
+            raise KafkaException(KafkaError(KafkaError._PURGE_QUEUE, "purged", txn_requires_abort=True))
         owner = self._require_owner()
         _call(
             self._world,
@@ -175,6 +178,7 @@ class SimProducer:
 
     def purge(self, **_what: bool) -> None:
         """Forget what is buffered."""
+        self._spoilt = self._spoilt or (self._in_transaction and bool(self._buffer))
         self._buffer.clear()
 
     def close(self) -> None:

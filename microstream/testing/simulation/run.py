@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from microstream.checkpoint.owner import Owner
 from microstream.checkpoint.store import StoreError
+from microstream.connectors.kafka.marker import MarkerAheadError
 from microstream.errors import CheckpointError, FencedError, UnreachableError
 from microstream.runtime.cluster import task_key
 from microstream.runtime.driver import Driver
@@ -26,7 +27,8 @@ from microstream.testing.simulation.cluster import ClusterFaults, SimCluster, Si
 from microstream.testing.simulation.host import LaneHost
 from microstream.testing.simulation.kernel import Actor, Faults, Killed, Step, World, WorldClock
 from microstream.testing.simulation.loop import Stuck
-from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query
+from microstream.testing.simulation.mishaps import Mishap, flip_a_bit, pin_now_and_then, roll_back
+from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query, sink_topics
 from microstream.testing.simulation.scenario import Scenario, draw
 from microstream.testing.simulation.sink import rows_of
 from microstream.testing.simulation.source import Topic
@@ -56,7 +58,7 @@ class Outcome:
     commits: int
     drivers: int
     virtual_s: float
-    rolled_back: bool = False
+    refused: bool = False
 
 
 def simulate(seed: int) -> Outcome:
@@ -105,6 +107,7 @@ class Simulation:
             task_key=task_key,
             faults=self.cluster_faults,
         )
+        self.mishap = Mishap()
         self.problems: list[str] = []
         self.drivers: list[Actor] = []
         self.calm = False
@@ -141,15 +144,38 @@ class Simulation:
             commits=self.watch.commits,
             drivers=len(self.drivers),
             virtual_s=self.world.loop.time(),
+            refused=self.mishap.refused,
         )
 
     async def _main(self) -> None:
         loop = self.world.loop
         feeding = loop.create_task(self._feed())
         calming = loop.create_task(self._calm_down())
+        befalling = [loop.create_task(work) for work in self._befall()]
         await asyncio.gather(*(self._supervise(number) for number in range(self.scenario.replicas)))
-        await asyncio.gather(feeding, calming)
+        await asyncio.gather(feeding, calming, *befalling)
         await asyncio.sleep(AFTERMATH_S)
+
+    def _befall(self) -> list[Coroutine[Any, Any, None]]:
+        """What happens to the checkpoint itself in this run."""
+        s = self.scenario
+        match s.mishap:
+            case "roll back":
+                return [roll_back(self, self.mishap, sink_topics(s), s.calm_after_s / 2)]
+            case "bit flip":
+                return [flip_a_bit(self, self.mishap, s.calm_after_s)]
+            case "pins":
+                return [pin_now_and_then(self, self._store())]
+            case _:
+                return []
+
+    def kill_drivers(self) -> None:
+        """Kill every driver there is."""
+        for driver in self.drivers:
+            self.world.kill(driver, "power cut")
+
+    def _store(self) -> SimStore:
+        return SimStore(self.world, self.bucket, url=URL, faults=self.store_faults)
 
     async def _feed(self) -> None:
         """Rows arrive at their time, then the topics end."""
@@ -176,6 +202,9 @@ class Simulation:
         if replica:
             await asyncio.sleep(self.world.random.uniform(0.0, self.scenario.calm_after_s))
         while not (self.over or self.problems or self.watch.problems):
+            if self.mishap.halted:
+                await asyncio.sleep(1.0)
+                continue
             actor = self.world.actor(f"driver{len(self.drivers)}", skew_us=self.world.random.randint(0, 50_000))
             self.drivers.append(actor)
             running = self.world.spawn(actor, self._drive(actor, replica))
@@ -191,19 +220,23 @@ class Simulation:
         if error is None:
             head = self.watch.head
             self.over = self.over or (head is not None and head.finished)
-        elif not isinstance(error, (*PASSING, Killed)) and not self._is_refusal(error):
+        elif self.mishap.explains(error):
+            self.over = self.mishap.refused = True
+        elif not isinstance(error, (*PASSING, Killed)) and not self._is_refusal(actor, error):
             self.problems.append(f"{actor.name} ended with {type(error).__name__}: {error}")
         if error is not None:
             self.world.note(actor, "driver ends", f"{type(error).__name__}: {error}")
 
-    def _is_refusal(self, error: BaseException) -> bool:
-        """Another driver lives: a replica that waits its turn is told so."""
+    def _is_refusal(self, actor: Actor, error: BaseException) -> bool:
+        """Another driver lives: a replica that waits for its turn is told so, and a zombie finds newer markers."""
+        if isinstance(error, MarkerAheadError):
+            return actor is not self.drivers[-1]
         return self.scenario.replicas > 1 and isinstance(error, CheckpointError)
 
     async def _drive(self, actor: Actor, replica: int) -> None:
         s, world = self.scenario, self.world
         ports = Ports(
-            store=SimStore(world, self.bucket, url=URL, faults=self.store_faults),
+            store=self._store(),
             engine=SimEngine(self.cluster, actor),
             clock=WorldClock(world, actor),
             offload=world.offload,
@@ -254,4 +287,8 @@ class Simulation:
                 problems += oracle.problems_of_outer(s, events, rows_of(self.broker, OUTER))
         if s.raw:
             problems += oracle.problems_of_raw(events, rows_of(self.broker, RAW))
+        if self.mishap.refused:
+            # What was refused cannot be complete; but nothing wrong may have come out.
+            problems = [problem for problem in problems if not problem.endswith(" is missing")]
+            problems += self.mishap.problems(self.broker)
         return problems

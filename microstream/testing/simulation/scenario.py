@@ -46,8 +46,8 @@ class Scenario:
         Whether the second supervisor starts its drivers with takeover=True.
     same_host
         Whether both supervisors live on one machine.
-    roll_back
-        Restore an older copy of the checkpoint at some point.
+    mishap
+        What happens to the checkpoint itself (mishaps.py): "roll back", "bit flip", "pins" or "".
     """
 
     partitions: tuple[int, ...]
@@ -64,7 +64,7 @@ class Scenario:
     replicas: int
     impatient: bool
     same_host: bool
-    roll_back: bool
+    mishap: str
     trigger: str
     gc_every: int
     manifests: int
@@ -86,7 +86,9 @@ def draw(random: Random) -> Scenario:
     partitions = tuple(random.randint(1, 3) for _ in range(topics))
     window_us = random.choice((5, 10, 20)) * SECOND_US
     delay_us = random.choice((0, 2, 5)) * SECOND_US
-    late = random.random() < 0.25
+    mishap = random.choice(("roll back", "bit flip", "pins", "", "", "", "", ""))
+    alone = mishap in ("roll back", "bit flip")
+    late = random.random() < 0.25 and not alone
     span_s = random.uniform(3.0, 25.0)
     return Scenario(
         partitions=partitions,
@@ -97,13 +99,13 @@ def draw(random: Random) -> Scenario:
         outer_us=window_us * random.randint(2, 3) if random.random() < 0.4 else None,
         delay_us=delay_us,
         disorder_us=delay_us + 8 * SECOND_US if late else delay_us,
-        random_keys=random.random() < 0.3,
+        random_keys=random.random() < 0.3 and not alone,
         raw=random.random() < 0.4,
         late=late,
-        replicas=2 if random.random() < 0.25 else 1,
+        replicas=2 if random.random() < 0.25 and not alone else 1,
         impatient=random.random() < 0.5,
         same_host=random.random() < 0.5,
-        roll_back=random.random() < 0.06,
+        mishap=mishap,
         trigger=random.choice(("100ms", "500ms", "1s")),
         gc_every=random.choice((2, 5, 50)),
         manifests=random.choice((2, 4, 100)),

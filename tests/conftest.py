@@ -1,0 +1,37 @@
+"""Kafka brokers for the whole session, where they can be had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from microstream.testing.kafka import Broker, NoBrokerError
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """One real broker; without it the test is skipped, but fails where CI=true."""
+    with _start(own=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mortal_broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """A broker that the test may stop and kill, and must leave running."""
+    shared: Broker = request.getfixturevalue("broker")
+    if shared.started_here:
+        yield shared
+    else:
+        with _start(own=True) as running:
+            yield running
+
+
+def _start(*, own: bool) -> Broker:
+    try:
+        return Broker(own=own)
+    except NoBrokerError as missing:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(missing))

@@ -1,0 +1,119 @@
+"""Encoding is exact, and what is written can be read again."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import math
+from typing import Any
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+
+from microstream.errors import PlanError
+from microstream.formats.json import JsonDecoder
+from microstream.formats.json_encode import check_key, check_rows, encode_keys, encode_rows
+
+TIME = pa.timestamp("us")
+KINDS = {
+    "n": (pa.int64(), st.integers(-(2**63), 2**63 - 1)),
+    "u": (pa.uint64(), st.integers(0, 2**64 - 1)),
+    "f": (pa.float64(), st.floats()),
+    "b": (pa.bool_(), st.booleans()),
+    "s": (pa.large_string(), st.text()),
+    "t": (TIME, st.datetimes(min_value=datetime.datetime(1, 1, 2))),
+    "d": (pa.date32(), st.dates()),
+    "dec": (pa.decimal128(20, 2), st.integers(-(10**19), 10**19).map(lambda n: decimal.Decimal(n).scaleb(-2))),
+    "l": (pa.list_(TIME), st.lists(st.none() | st.datetimes(min_value=datetime.datetime(1, 1, 2)), max_size=3)),
+    "o": (
+        pa.struct([pa.field("x", pa.float64()), pa.field("t", TIME)]),
+        st.fixed_dictionaries(
+            {"x": st.none() | st.floats(allow_nan=False), "t": st.none() | st.datetimes(datetime.datetime(1, 1, 2))}
+        ),
+    ),
+}
+SCHEMA = pa.schema([pa.field(name, kind) for name, (kind, _) in KINDS.items()])
+rows = st.lists(
+    st.fixed_dictionaries({name: st.none() | made for name, (_, made) in KINDS.items()}), min_size=1, max_size=6
+)
+
+
+def expected(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return None
+        case datetime.datetime():
+            return value.isoformat(timespec="microseconds") + "Z"
+        case datetime.date():
+            return value.isoformat()
+        case decimal.Decimal():
+            return f"{value:.2f}"
+        case list():
+            return [expected(item) for item in value]
+        case dict():
+            return {name: expected(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+@settings(deadline=None, max_examples=150)
+@given(made=rows)
+def test_every_row_is_the_json_object_of_its_columns(made: list[dict[str, Any]]) -> None:
+    table = pa.Table.from_pylist(made, schema=SCHEMA)
+
+    found = [json.loads(value) for value in encode_rows(table).to_pylist()]
+
+    assert found == [expected(row) for row in made]
+    assert [list(row) for row in found] == [SCHEMA.names] * len(made)
+
+
+@settings(deadline=None, max_examples=100)
+@given(made=rows)
+def test_what_is_written_can_be_read_again(made: list[dict[str, Any]]) -> None:
+    schema = pa.schema([field for field in SCHEMA if field.name not in ("dec", "f", "o")])
+    table = pa.Table.from_pylist(made, schema=SCHEMA).select(schema.names)
+
+    found = JsonDecoder(schema).decode(encode_rows(table).to_pylist())
+
+    assert found.bad == ()
+    assert found.table.to_pylist() == table.to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "keys"),
+    [
+        ([1, None, -(2**63)], pa.int64(), [b"1", None, b"-9223372036854775808"]),
+        (["é", "", None], pa.large_string(), ["é".encode(), b"", None]),
+        ([True, False], pa.bool_(), [b"true", b"false"]),
+        ([datetime.datetime(2026, 1, 2, 3)], TIME, [b"2026-01-02T03:00:00.000000Z"]),
+    ],
+)
+def test_a_key_is_the_text_of_its_column(values: list[Any], kind: pa.DataType, keys: list[bytes | None]) -> None:
+    column = pa.chunked_array([pa.array(values, kind)])
+
+    found = encode_keys(column).to_pylist()
+
+    assert found == keys
+
+
+def test_no_rows_give_no_messages() -> None:
+    empty = SCHEMA.empty_table()
+
+    assert len(encode_rows(empty)) == 0
+    assert len(encode_keys(empty["n"])) == 0
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.binary(), pa.duration("us"), pa.list_(pa.binary()), pa.struct([("x", pa.binary())])]
+)
+def test_columns_without_a_json_form_are_refused_when_the_plan_is_built(kind: pa.DataType) -> None:
+    with pytest.raises(PlanError, match="has no JSON form"):
+        check_rows(pa.schema([pa.field("raw", kind)]))
+
+
+def test_a_nested_column_is_no_key() -> None:
+    with pytest.raises(PlanError, match="a key is text"):
+        check_key(pa.field("tags", pa.list_(pa.int64())))
