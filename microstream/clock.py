@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import Protocol
 
 import pandas as pd
@@ -43,8 +44,10 @@ def minus(time_us: int, delay_us: int) -> int:
     return time_us if time_us in (BEGINNING_US, END_US) else max(BEGINNING_US, time_us - delay_us)
 
 
-def duration_us(text: str, *, argument: str) -> int:
-    """Microseconds of a pandas duration such as "10s", "1min" or "1D" (24 hours).
+def duration_us(text: str | timedelta, *, argument: str) -> int:
+    """Microseconds of a pandas duration such as "10s", "1min" or "1D" (24 hours), or of a `timedelta`.
+
+    A number without a unit is refused: pandas would take it for nanoseconds.
 
     Raises
     ------
@@ -54,13 +57,16 @@ def duration_us(text: str, *, argument: str) -> int:
     >>> duration_us("1.5s", argument="watermark")
     1500000
     """
+    refusal = PlanError(
+        f"{argument}={text!r} is not a duration. Write a number and a unit, as in '10s', '5min', '1h' or '1D'; "
+        "months and years have no fixed length."
+    )
+    if not isinstance(text, str | timedelta) or (isinstance(text, str) and not any(map(str.isalpha, text.strip()))):
+        raise refusal
     try:
         value = pd.Timedelta(text)
     except ValueError as problem:
-        raise PlanError(
-            f"{argument}={text!r} is not a duration. Write a number and a unit, as in '10s', '5min', '1h' or '1D'; "
-            "months and years have no fixed length."
-        ) from problem
+        raise refusal from problem
     if not value >= pd.Timedelta(0):
         raise PlanError(f"{argument}={text!r} must be zero or more, as in '10s'.")
     return int(value // pd.Timedelta(1, "us"))

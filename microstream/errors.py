@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import cloudpickle
+
 __all__ = [
     "BadRecordError",
     "CheckpointError",
@@ -54,15 +56,42 @@ class MicrostreamError(Exception):
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (type(self), str(self), dict(self.fields), self.__cause__)
+        return _rebuild, (type(self), str(self), dict(self.fields), _packed(self.__cause__), _said(self.__cause__))
+
+
+def _packed(cause: BaseException | None) -> bytes:
+    """`cause`, or nothing if it cannot travel: user code raises what it likes, and no error may be lost for that."""
+    if cause is None:
+        return b""
+    try:
+        data: bytes = cloudpickle.dumps(cause)
+    except Exception:  # noqa: BLE001 - whatever forbids it, `_said` is left
+        return b""
+    return data
+
+
+def _said(cause: BaseException | None) -> str:
+    return "" if cause is None else _clip(f"{type(cause).__name__}: {cause}")
 
 
 def _rebuild(
-    kind: type[MicrostreamError], message: str, fields: dict[str, Any], cause: BaseException | None
+    kind: type[MicrostreamError], message: str, fields: dict[str, Any], cause: bytes, said: str
 ) -> MicrostreamError:
     error = kind(message, **fields)
-    error.__cause__ = cause
+    error.__cause__ = _unpacked(cause, said) if said else None
     return error
+
+
+def _unpacked(cause: bytes, said: str) -> BaseException:
+    """The cause, or an exception with its text where its class cannot be rebuilt here."""
+    if cause:
+        try:
+            found = cloudpickle.loads(cause)
+        except Exception:  # noqa: BLE001 - a constructor with other arguments, a module that is not here
+            return RuntimeError(said)
+        if isinstance(found, BaseException):
+            return found
+    return RuntimeError(said)
 
 
 class PlanError(MicrostreamError, ValueError):

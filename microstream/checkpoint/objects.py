@@ -26,8 +26,6 @@ MAX_GAP_BYTES = 65_536
 """Ranges closer than this are read with one request: a round trip costs more than the bytes between."""
 
 DELETES_AT_ONCE = 32
-TIMEOUT_S = 300
-"""Longest a single call may take; fsspec's own waits are shorter and try again by themselves."""
 
 READ_WHOLE: Mapping[str, Mapping[str, Any]] = {"s3": {"max_concurrency": 1}}
 """With more, s3fs asks for the size first: one round trip more per object."""

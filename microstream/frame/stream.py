@@ -14,14 +14,14 @@ from microstream.errors import PlanError
 from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, resolve
-from microstream.frame.grouped import GroupBy
+from microstream.frame.grouped import GroupBy, WindowedGroups
 from microstream.frame.run import explain_node, result_of
 from microstream.frame.sinks import Delivery, StreamSink, kafka_sink, memory_sink, null_sink
 from microstream.plan.dtypes import Schema, parse_schema, to_frame
 from microstream.plan.expr import Column as Named
 from microstream.plan.expr import Expr, callable_name
 from microstream.plan.infer import BatchFormat, infer_batches, infer_column
-from microstream.plan.nodes import Assign, Explode, Filter, Late, MapBatches, Node, Project, WindowAggregate
+from microstream.plan.nodes import Assign, Explode, Filter, Late, MapBatches, Node, Project, Tumbling, WindowAggregate
 
 __all__ = ["StreamFrame"]
 
@@ -197,6 +197,10 @@ class StreamFrame:
             raise PlanError("groupby: name at least one key column.")
         self._require("groupby", keys)
         return GroupBy(self._node, tuple(keys), StreamFrame)
+
+    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups:
+        """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
+        return GroupBy(self._node, (), StreamFrame).window(spec, on)
 
     def to_kafka(
         self,

@@ -90,7 +90,8 @@ def partial_schema(node: WindowAggregate) -> pa.Schema:
         A key is named like a column that an aggregate keeps, such as "avg:sum".
     """
     here = node.child.schema
-    fields = [here.field(key) for key in node.keys]
+    # Whether keys may be null is not part of `shape`, so stored partials must not depend on it.
+    fields = [here.field(key).with_nullable(True) for key in node.keys]
     fields.append(pa.field(END, pa.int64(), nullable=False))
     fields += [pa.field(part.name, part.type) for part in _parts(node)]
     names = [column.name for column in fields]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from microstream.plan.nodes import Source, WindowAggregate
 from microstream.plan.stages import Operator, Stage, Stages, Step
@@ -36,8 +37,9 @@ def _stage(stage: Stage, stages: Stages) -> Iterator[str]:
         for detail in _details(step, operator):
             yield f"        {detail}"
     for operator_id, at in stage.feeds:
-        keys = ", ".join(named[operator_id].node.keys)
-        yield f"  [{at}] => exchange by hash of {keys} to {operator_id} in stage {named[operator_id].level}"
+        keys = named[operator_id].node.keys
+        by = f"by hash of {', '.join(keys)}" if keys else "all to one lane,"
+        yield f"  [{at}] => exchange {by} to {operator_id} in stage {named[operator_id].level}"
     sinks = {sink.name: sink for sink in stages.sinks}
     for name, at in stage.sinks:
         spec = sinks[name].spec
@@ -46,9 +48,7 @@ def _stage(stage: Stage, stages: Stages) -> Iterator[str]:
 
 
 def _step(step: Step, operator: Operator | None) -> str:
-    text = describe(step.node)
-    if operator is not None and not operator.node.id:
-        text = text.replace("aggregate by", f"aggregate {operator.id} by", 1)
+    text = describe(step.node if operator is None else replace(operator.node, id=operator.id))
     taken = ", ".join(f"[{at}]" for at in step.inputs)
     return f"{text} <- {taken}" if taken else text
 

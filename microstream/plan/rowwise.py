@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from microstream.plan.dtypes import dtype_of, parse_schema
+from microstream.plan.dtypes import dtype_of, parse_schema, to_series
 
 __all__ = ["ACCESSORS", "DT_PROPERTIES", "METHODS", "OPERATORS", "SYMBOLS", "access", "call"]
 
@@ -103,7 +103,7 @@ def access(space: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     if kind is None:
         return result
     values = result.to_numpy(dtype=object, na_value=None)
-    return pd.Series(pd.ArrowDtype(kind).__from_arrow__(pa.array(values, type=kind, from_pandas=True)))
+    return to_series(pa.array(values, type=kind, from_pandas=True), pa.field(name, kind))
 
 
 def _series(value: Any) -> Any:
@@ -147,5 +147,7 @@ def _astype(values: Any, dtype: Any) -> Any:
 
 def _nullable(series: pd.Series[Any]) -> pd.Series[Any]:
     """`series` with a dtype that can hold null: int64 becomes Int64, bool boolean."""
-    numpy_whole = isinstance(series.dtype, np.dtype) and series.dtype.kind in "iub"
-    return series.astype(dtype_of(pa.field("", pa.from_numpy_dtype(series.dtype)))) if numpy_whole else series
+    dtype = series.dtype
+    if not isinstance(dtype, np.dtype) or dtype.kind not in "iub":
+        return series
+    return series.astype(dtype_of(pa.field("", pa.from_numpy_dtype(dtype))))

@@ -64,7 +64,8 @@ def describe(node: Node) -> str:
         case WindowAggregate(id=id_, keys=keys, window=window, aggregates=aggregates):
             named = f" {id_}" if id_ else ""
             shown = ", ".join(map(_aggregate, aggregates))
-            return f"aggregate{named} by {', '.join(keys)} in {_window(window)}: {shown}"
+            by = f" by {', '.join(keys)}" if keys else ""
+            return f"aggregate{named}{by} in {_window(window)}: {shown}"
         case Late():
             return "late rows"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from microstream.errors import InternalError
-from microstream.operators.aggregate import partial
+from microstream.operators.aggregate import partial, partial_schema
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, apply
 from microstream.operators.window import split_late
@@ -63,9 +63,11 @@ def evaluate(
         )
         late_of[operator.id] = lost
         leaving.late_rows[operator.id] = len(lost) if lost is not None else 0
-        if windowed is not None:
-            partials = partial(windowed, operator.node)
-            leaving.exchange[operator.id] = split(partials, operator.node.keys, lane_starts)
+        if windowed is None:
+            # Consumers ask for their element of every lane: nothing is an answer, too.
+            leaving.exchange[operator.id] = (partial_schema(operator.node).empty_table(),) * len(lane_starts)
+        else:
+            leaving.exchange[operator.id] = split(partial(windowed, operator.node), operator.node.keys, lane_starts)
 
     for at, step in enumerate(stage.steps):
         match step.node:

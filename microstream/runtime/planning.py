@@ -55,14 +55,25 @@ Quiet = Mapping[tuple[str, str], int]
 
 
 def discover(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:
-    """`source` with the partitions that appeared since the last batch: they are read from their earliest offset."""
-    known = {line.partition for line in source.partitions}
+    """`source` as its partitions are now: new ones are read from their earliest offset, and no lagging one is idle.
+
+    The batch may leave out what a woken partition has to say; until it is read, it holds the watermark (semantics 3).
+    """
+    lines = tuple(_woken(line, bounds.get(line.partition)) for line in source.partitions)
+    known = {line.partition for line in lines}
     new = tuple(
         PartitionState(partition=name, next_offset=at.low, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN)
         for name, at in sorted(bounds.items())
         if name not in known
     )
-    return replace(source, partitions=(*source.partitions, *new)) if new else source
+    return replace(source, partitions=(*lines, *new))
+
+
+def _woken(line: PartitionState, at: Bounds | None) -> PartitionState:
+    if line.status is not Status.IDLE or at is None or at.end <= line.next_offset:
+        return line
+    never_seen = line.max_event_time_us == BEGINNING_US
+    return replace(line, status=Status.NEVER_SEEN if never_seen else Status.ACTIVE)
 
 
 def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: Mapping[str, str]) -> None:
@@ -127,7 +138,12 @@ def cut_ends(bounds: Mapping[str, Bounds], ends: Mapping[str, int] | None) -> Ma
     """`bounds` as they were when `ends` was taken (`available_now`); partitions that came later hold nothing."""
     if ends is None:
         return bounds
-    return {name: replace(at, end=min(at.end, ends.get(name, at.low))) for name, at in bounds.items()}
+    return {name: _cut(at, ends.get(name, at.low)) for name, at in bounds.items()}
+
+
+def _cut(at: Bounds, end: int) -> Bounds:
+    """What lies beyond `end` stays for another run: then this is not the end of the partition."""
+    return replace(at, end=end, finished=False) if end < at.end else at
 
 
 def views(

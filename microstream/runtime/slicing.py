@@ -7,6 +7,7 @@ as little state open as live traffic does (and an early partition's rows never m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,7 +37,7 @@ class Limits:
 class PartitionView:
     """One partition at slicing: `[position, end)` is unread; `max_event_time_us` is the ledger's.
 
-    `max_step`: at most so many offsets per batch whatever the limits (memory sources: one frame).
+    `max_step`: this many offsets per batch whatever the limits (memory sources: one frame).
     """
 
     source: str
@@ -102,49 +103,57 @@ def choose(
             ceiling = ceiling if guess is None else min(ceiling, max(guess, view.position))
             ceiling = view.position if view.max_event_time_us > bound else ceiling
         ceilings[key] = ceiling
-    if all(ceilings[v.source, v.partition] == v.position for v in views):
-        # A gap in the data: nothing lies below the bound. Whoever is slowest steps over it.
-        for view in _slowest(views):
+    held = [v for v in views if (v.source, v.partition) in behind]
+    if all(ceilings[v.source, v.partition] == v.position for v in held):
+        # A gap in the data: nothing lies below the bound. Whoever is slowest steps over it, also while others are live.
+        for view in _slowest(held):
             ceilings[view.source, view.partition] = view.position + view.lag
-    return _fill(views, ceilings, _record_budget(views, limits))
+    return _fill(views, ceilings, limits)
 
 
-def _record_budget(views: Sequence[PartitionView], limits: Limits) -> int:
-    unread = sum(v.lag for v in views)
-    size = sum(v.lag * v.bytes_per_record for v in views)
-    by_bytes = limits.max_bytes / (size / unread) if size else limits.max_records
-    return max(1, min(limits.max_records, int(by_bytes)))
+def _capacity(limits: Limits) -> int:
+    """A batch as a number, of which every record takes its `_weight`: so one sum bounds records and bytes."""
+    return limits.max_records * limits.max_bytes
+
+
+def _weight(view: PartitionView, limits: Limits) -> int:
+    return max(limits.max_bytes, math.ceil(view.bytes_per_record * limits.max_records))
 
 
 def _behind(views: Sequence[PartitionView], limits: Limits) -> list[PartitionView]:
-    """Partitions that this batch cannot drain. One that it can drain is live and holds nobody back."""
-    unread = [v for v in views if v.lag]
-    budget = _record_budget(views, limits)
-    if sum(v.lag for v in unread) <= budget:
+    """Partitions that this batch cannot drain. One that it can drain is live and holds nobody back.
+
+    A source that goes step by step is neither: its next step is always taken.
+    """
+    unread = [v for v in views if v.lag and v.max_step is None]
+    if sum(v.lag * _weight(v, limits) for v in unread) <= _capacity(limits):
         return []
-    share = budget // len(unread)
-    return [v for v in unread if v.lag > share]
+    share = _capacity(limits) // len(unread)
+    return [v for v in unread if v.lag * _weight(v, limits) > share]
 
 
 def _slowest(views: Sequence[PartitionView]) -> list[PartitionView]:
-    unread = [v for v in views if v.lag]
-    first = min((v.max_event_time_us for v in unread), default=0)
-    return [v for v in unread if v.max_event_time_us == first]
+    first = min((v.max_event_time_us for v in views), default=BEGINNING_US)
+    return [v for v in views if v.max_event_time_us == first]
 
 
-def _fill(views: Sequence[PartitionView], ceilings: Mapping[tuple[str, str], int], budget: int) -> tuple[Range, ...]:
-    """Share `budget` evenly; what a short partition leaves over goes to the longer ones."""
-    ranges = {}
-    waiting = sorted(
-        (v for v in views if ceilings[v.source, v.partition] > v.position),
-        key=lambda v: ceilings[v.source, v.partition] - v.position,
-    )
+def _fill(
+    views: Sequence[PartitionView], ceilings: Mapping[tuple[str, str], int], limits: Limits
+) -> tuple[Range, ...]:
+    """Share the batch evenly; what a short partition leaves over goes to the longer ones."""
+    room = {view: ceilings[view.source, view.partition] - view.position for view in views}
+    taken = {view: room[view] for view in views if view.max_step is not None}
+    waiting = [view for view in views if view.max_step is None and room[view] > 0]
+    waiting.sort(key=lambda view: room[view] * _weight(view, limits))
+    left = _capacity(limits)
     for place, view in enumerate(waiting):
-        room = ceilings[view.source, view.partition] - view.position
-        take = min(room, max(1, budget // (len(waiting) - place)))
-        budget -= take
-        key = (view.source, view.partition)
-        ranges[key] = Range(source=view.source, partition=view.partition, start=view.position, end=view.position + take)
-        if budget <= 0:
+        if left <= 0:
             break
-    return tuple(ranges[v.source, v.partition] for v in views if (v.source, v.partition) in ranges)
+        weight = _weight(view, limits)
+        taken[view] = min(room[view], max(1, left // (len(waiting) - place) // weight))
+        left -= taken[view] * weight
+    return tuple(
+        Range(source=v.source, partition=v.partition, start=v.position, end=v.position + taken[v])
+        for v in views
+        if taken.get(v)
+    )

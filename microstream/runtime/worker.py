@@ -104,7 +104,10 @@ class LaneWorker:
         stages = job.stages
         self._operators = {o.id: o for o in stages.operators}
         self._sinks = {sink.name: sink for sink in stages.sinks}
-        self._instances = instantiate(s.node for stage in stages.stages for s in stage.steps)
+        try:
+            self._instances = instantiate(s.node for stage in stages.stages for s in stage.steps)
+        except UserFunctionFailed as failure:
+            raise self._unusable(failure) from failure.cause
 
     def run(self, task: Task) -> Receipt:
         """Do `task`."""
@@ -173,6 +176,18 @@ class LaneWorker:
             )
         except UserFunctionFailed as failure:
             raise self._blame(failure, task, incoming) from failure.cause
+
+    def _unusable(self, failure: UserFunctionFailed) -> UserFunctionError:
+        """A class given to `map_batches` cannot be instantiated here."""
+        name = getattr(failure.node, "name", type(failure.node).__name__.lower())
+        return UserFunctionError(
+            f"query {self._job.query}: {name} cannot be set up on worker {self._address}: "
+            f"{type(failure.cause).__name__}: {failure.cause}. Mend its __init__ and start the query again.",
+            operator=name,
+            batch=None,
+            lane=None,
+            position="",
+        )
 
     def _blame(self, failure: UserFunctionFailed, task: StageTask, incoming: Incoming) -> UserFunctionError:
         name = getattr(failure.node, "name", type(failure.node).__name__.lower())

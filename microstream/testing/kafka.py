@@ -20,10 +20,10 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from microstream.errors import ConnectorError
 
@@ -128,6 +128,7 @@ class Broker:
         topic = NewTopic(name, num_partitions=partitions, replication_factor=1, config=keep)
         admin = self._admin()
         admin.create_topics([topic], operation_timeout=30)[name].result(30)
+        wait_until(lambda: _answers(admin, name, partitions), f"all partitions of {name}")
 
     def delete_topic(self, name: str) -> None:
         """Delete topic `name` and wait until the broker no longer lists it."""
@@ -139,10 +140,7 @@ class Broker:
         """Let `topic` have `total` partitions, and wait until all of them can be used."""
         admin = self._admin()
         admin.create_partitions([NewPartitions(topic, total)], operation_timeout=30)[topic].result(30)
-        wait_until(
-            lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == total,
-            f"{topic} to have {total} partitions",
-        )
+        wait_until(lambda: _answers(admin, topic, total), f"all partitions of {topic}")
 
     def delete_records(self, topic: str, partition: int, before: int) -> None:
         """Delete all records with an offset below `before`, as retention would."""
@@ -339,6 +337,16 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise ConnectorError(f"waited {READY_S:.0f} s in vain for {what}.")
         time.sleep(0.02)
+
+
+def _answers(admin: AdminClient, topic: str, partitions: int) -> bool:
+    """Whether every partition has a leader that knows it."""
+    latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = admin.list_offsets({TopicPartition(topic, number): latest for number in range(partitions)})
+    try:
+        return all(future.result(30) is not None for future in asked.values())
+    except KafkaException:
+        return False
 
 
 def _free_ports(count: int) -> list[int]:

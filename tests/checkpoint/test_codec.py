@@ -81,6 +81,11 @@ def test_a_truncated_manifest_is_refused(size: int) -> None:
         decode(ENCODED[:size], KEY)
 
 
+def test_a_manifest_with_something_behind_it_is_refused() -> None:
+    with pytest.raises(CheckpointError, match="zstd"):
+        decode(ENCODED + b"x", KEY)
+
+
 def test_a_newer_format_asks_for_an_upgrade_and_names_nothing_else() -> None:
     newer = stored({"format": FORMAT_VERSION + 1, "something": "new"})
 

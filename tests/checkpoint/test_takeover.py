@@ -17,10 +17,12 @@ from microstream.checkpoint.keys import epoch_key
 from microstream.checkpoint.manifest import Kind, Manifest
 from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.owner import Owner
+from microstream.checkpoint.records import dump
 from microstream.checkpoint.retry import Retry
 from microstream.checkpoint.store import ObjectStore, StoreError
 from microstream.checkpoint.takeover import (
     WATCH_US,
+    EpochFile,
     Go,
     Refuse,
     Wait,
@@ -123,13 +125,13 @@ def test_a_claim_that_lost_goes_one_further_and_skips_none(faults: list[Fault]) 
         """Another driver claims an epoch at the moment when this one first tries it."""
         if call == "create" and key not in seen and len(seen) < 2:
             seen.append(key)
-            if not inner.list(key):
-                claim(inner, owner(f"other {key}"), now_us=0)
+            inner.create(key, dump(EpochFile(epoch=len(seen), owner=owner("other"), time_us=0)))
 
     store = FaultyStore(inner, faults, before=overtake)
 
     epoch = claim(store, owner(), now_us=0, retry=Retry(attempts=len(faults) + 1))
 
+    assert epoch == 3
     assert inner.list("epoch/") == [epoch_key(n) for n in range(1, epoch + 1)]
     assert b'"id":"me"' in inner.get(epoch_key(epoch))
 

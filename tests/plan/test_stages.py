@@ -188,3 +188,9 @@ def test_an_explanation_names_stages_exchanges_windows_watermarks_and_guarantees
         "late rows <- [1]",
     ):
         assert part in text
+
+
+def test_an_explanation_names_operators_without_a_name_by_their_id() -> None:
+    text = explain(cut((sink(aggregate(source())),)))
+
+    assert "aggregate aggregate-0 by auction in" in text

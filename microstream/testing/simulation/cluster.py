@@ -320,6 +320,10 @@ class SimEngine:
             if self._cluster.world.random.random() < 0.7:
                 self._cluster.release(self, task)
 
+    def memory_fraction(self) -> float:
+        """Workers always have room."""
+        return 0.0
+
     async def close(self) -> None:
         """Leave the cluster."""
         self._require_alive()

@@ -201,7 +201,7 @@ class Simulation:
         """Keep a driver running until the query has ended, as Kubernetes would."""
         if replica:
             await asyncio.sleep(self.world.random.uniform(0.0, self.scenario.calm_after_s))
-        while not (self.over or self.problems or self.watch.problems):
+        while not self.over:
             if self.mishap.halted:
                 await asyncio.sleep(1.0)
                 continue
@@ -223,6 +223,7 @@ class Simulation:
         elif self.mishap.explains(error):
             self.over = self.mishap.refused = True
         elif not isinstance(error, (*PASSING, Killed)) and not self._is_refusal(actor, error):
+            self.over = True
             self.problems.append(f"{actor.name} ended with {type(error).__name__}: {error}")
         if error is not None:
             self.world.note(actor, "driver ends", f"{type(error).__name__}: {error}")

@@ -1,0 +1,266 @@
+"""Exactly once, whatever happens to the broker, the producer or the driver between two calls."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from harness import KafkaSinkHarness
+
+from microstream.connectors.kafka import KafkaSink
+from microstream.connectors.kafka.client import Cluster
+from microstream.connectors.kafka.marker import MarkerAheadError
+from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds
+from microstream.connectors.kafka.writer import TransactionalWriter
+from microstream.connectors.protocol import Confirmed, Outgoing
+from microstream.errors import BadRecordError, CheckpointError, ConnectorError
+from microstream.testing.connectors import SCHEMA, open_writer, publish
+from microstream.testing.kafka import Broker, consume_all
+
+pytestmark = pytest.mark.broker
+
+
+class Disturbed:
+    """A producer whose n-th commit runs `around` with the real commit."""
+
+    def __init__(self, producer: Any, at: int, around: Callable[[Callable[[], None]], None]) -> None:
+        self._producer, self._left, self._around = producer, at, around
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def commit_transaction(self, timeout: float) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._around(lambda: self._producer.commit_transaction(timeout))
+        else:
+            self._producer.commit_transaction(timeout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbedCluster(Cluster):
+    """A cluster whose first producer is disturbed at its `at`-th commit."""
+
+    at: int
+    around: Callable[[Callable[[], None]], None]
+    made: list[Any]
+
+    def producer(self, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> Any:
+        real = Cluster.producer(self, settings, fixed)
+        self.made.append(real)
+        return Disturbed(real, self.at, self.around) if len(self.made) == 1 else real
+
+
+def disturbed_writer(
+    harness: KafkaSinkHarness, at: int, around: Callable[[Callable[[], None]], None], wait_s: float = 30
+) -> TransactionalWriter:
+    cluster = DisturbedCluster(
+        bootstrap_servers=harness.broker.bootstrap_servers, at=at, around=around, made=[]
+    )
+    rules = RecordRules(cluster=cluster, topic=harness.topic, key=None)
+    return TransactionalWriter(rules, job="job", sink="out", lane=0, wait_s=wait_s)
+
+
+def lose_request(_: Callable[[], None]) -> None:
+    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+def lose_reply(commit: Callable[[], None]) -> None:
+    commit()
+    raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+
+@pytest.mark.parametrize("fault", [lose_request, lose_reply])
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_batch_goes_on_after_the_chunk_that_is_known(
+    broker: Broker, fault: Callable[[Callable[[], None]], None], at: int
+) -> None:
+    harness = KafkaSinkHarness(broker)
+    writer = disturbed_writer(harness, at, fault)
+    with pytest.raises(ConnectorError, match="not confirmed"):
+        publish(writer, 0, [1, 2, 3, 4, 5, 6], chunks=(2, 4, 6))
+    there = at if fault is lose_reply else at - 1
+
+    answer = publish(writer, 0, [1, 2, 3, 4, 5, 6], chunks=(2, 4, 6))
+    writer.close()
+
+    assert harness.published() == [1, 2, 3, 4, 5, 6]
+    assert answer == Confirmed(rows=6 - 2 * there, skipped=there == 3)
+
+
+def test_a_broker_killed_during_a_commit_leaves_the_batch_there_once(mortal_broker: Broker) -> None:
+    harness = KafkaSinkHarness(mortal_broker)
+
+    def kill_meanwhile(commit: Callable[[], None]) -> None:
+        killer = Thread(target=mortal_broker.kill)
+        killer.start()
+        try:
+            commit()
+        finally:
+            killer.join()
+
+    writer = disturbed_writer(harness, 1, kill_meanwhile, wait_s=2)
+    try:
+        publish(writer, 0, [1, 2, 3])
+    except ConnectorError as unknown:
+        assert unknown.retriable
+    mortal_broker.start()
+
+    heir = open_writer(harness)
+    publish(heir, 0, [1, 2, 3])
+    publish(heir, 1, [4])
+    heir.close()
+    writer.close()
+
+    assert harness.published() == [1, 2, 3, 4]
+
+
+def test_a_zombie_in_the_middle_of_a_transaction_is_fenced(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    heir = open_writer(harness)
+
+    def wake_late(commit: Callable[[], None]) -> None:
+        publish(heir, 0, [1, 2])
+        commit()
+
+    zombie = disturbed_writer(harness, 1, wake_late)
+    with pytest.raises(ConnectorError):
+        publish(zombie, 0, [1, 2])
+
+    answer = publish(zombie, 0, [1, 2])
+    zombie.close()
+    heir.close()
+
+    assert answer.skipped
+    assert harness.published() == [1, 2]
+
+
+def test_a_marker_ahead_of_the_checkpoint_says_both_batches(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    publish(open_writer(harness), 7, [7])
+
+    with pytest.raises(MarkerAheadError) as caught:
+        publish(open_writer(harness), 5, [5], committed=6)
+
+    assert (caught.value.marker, caught.value.committed) == (7, 6)
+
+
+def test_a_batch_cut_into_other_chunks_than_before_is_refused(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    publish(open_writer(harness), 0, [1, 2], chunks=(1, 2))
+
+    with pytest.raises(CheckpointError, match="2 chunks, the outbox holds 1"):
+        publish(open_writer(harness), 0, [1, 2], chunks=(2,))
+
+
+def test_records_carry_key_and_event_time(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    schema = pa.schema([("user", pa.int64()), ("at", pa.timestamp("us"))])
+    moment = datetime.datetime(2020, 1, 2, 3, 4, 5, 678_901)
+    table = pa.table({"user": [7, None], "at": [moment, None]}, schema=schema)
+    writer = harness.connector(key="user").open_writer(job="job", sink="out", lane=0, schema=schema)
+
+    rows = writer.encode(table, event_time="at")
+    writer.publish(outgoing(rows))
+    writer.close()
+
+    found = {each.key: each for each in consume_all(broker, harness.topic)}
+    assert json.loads(found[b"7"].value or b"") == {"user": 7, "at": "2020-01-02T03:04:05.678901Z"}
+    assert found[b"7"].timestamp == 1_577_934_245_678
+    assert json.loads(found[None].value or b"") == {"user": None, "at": None}
+
+
+def test_equal_keys_go_to_one_partition(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    writer = harness.connector(key="n").open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
+
+    publish(writer, 0, [1, 2, 3, 4, 5, 6, 7, 8] * 3)
+    writer.close()
+
+    places = {(each.key, each.partition) for each in consume_all(broker, harness.topic)}
+    assert len(places) == 8
+    assert len({partition for _, partition in places}) == 2
+
+
+def test_an_event_time_that_the_broker_would_refuse_does_not_stop_the_sink(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    schema = pa.schema([("at", pa.timestamp("us"))])
+    times = [datetime.datetime(2100, 1, 1), datetime.datetime(1960, 1, 1)]
+    writer = harness.connector().open_writer(job="job", sink="out", lane=0, schema=schema)
+
+    writer.publish(outgoing(writer.encode(pa.table({"at": times}, schema=schema), event_time="at")))
+    writer.close()
+
+    found = consume_all(broker, harness.topic)
+    assert len(found) == 2
+    assert all(1 <= each.timestamp < 4_102_444_800_000 for each in found)
+
+
+@pytest.mark.parametrize("limit", ["client", "topic"])
+def test_a_record_too_large_for_the_topic_is_found_before_it_is_stored(broker: Broker, limit: str) -> None:
+    harness = KafkaSinkHarness(broker)
+    if limit == "topic":
+        harness.topic += "-small"
+        broker.create_topic(harness.topic, config={"max.message.bytes": "2000"})
+    size = 1_900 if limit == "topic" else 999_900
+    schema = pa.schema([("s", pa.large_string())])
+    writer = harness.connector().open_writer(job="job", sink="out", lane=0, schema=schema)
+    fits = writer.encode(pa.table({"s": ["x" * (size - 200)]}, schema=schema), event_time=None)
+
+    with pytest.raises(BadRecordError, match="row 1 takes"):
+        writer.encode(pa.table({"s": ["x", "x" * size]}, schema=schema), event_time=None)
+    writer.publish(outgoing(fits))
+    writer.close()
+
+    assert len(consume_all(broker, harness.topic)) == 1
+
+
+def test_at_least_once_publishes_and_waits_for_the_acknowledgement(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    sink = harness.connector(delivery="at_least_once")
+    writer = sink.open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
+
+    answers = [publish(writer, 0, [1, 2]), publish(writer, 0, [1, 2])]
+    writer.close()
+
+    assert sink.guarantee == "at least once"
+    assert [answer.skipped for answer in answers] == [False, False]
+    assert harness.published() == [1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_a_cluster_that_is_away_is_an_error_that_may_be_retried(delivery: Any) -> None:
+    sink = KafkaSink(topic="any", bootstrap_servers="127.0.0.1:1", delivery=delivery, wait_us=300_000)
+    cluster = sink.cluster
+    rules = RecordRules(cluster=cluster, topic="any", key=None)
+    rows = rules.encode(pa.table({"n": [1]}, schema=SCHEMA), event_time=None, limits=TopicLimits())
+    writer = sink.open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
+
+    with pytest.raises(ConnectorError) as caught:
+        writer.publish(outgoing(rows))
+    writer.close()
+
+    assert caught.value.retriable
+
+
+def test_rows_are_cut_by_bytes_and_the_last_bound_is_the_end() -> None:
+    sizes = [40 << 20, 10, 30 << 20, 70 << 20, 5]
+    values = pa.array([bytes(size) for size in sizes], pa.large_binary())
+
+    bounds = chunk_bounds(pa.table({"value": values}))
+
+    assert bounds == (2, 3, 4, 5)
+    assert chunk_bounds(pa.table({"value": values.slice(0, 0)})) == (0,)
+
+
+def outgoing(rows: pa.Table) -> Outgoing:
+    return Outgoing(
+        job="job", sink="out", lane=0, batch=0, committed=0, rows=rows, chunks=(rows.num_rows,)
+    )
