@@ -12,9 +12,11 @@ from microstream.errors import (
     OffsetExpiredError,
     PlanError,
     SettingError,
+    UnreachableError,
     UserFunctionError,
 )
 from microstream.frame.columns import col
+from microstream.frame.compute import compute
 from microstream.frame.sinks import StreamSink, start
 from microstream.frame.sources import concat, from_pandas, read_kafka
 from microstream.frame.stream import StreamFrame
@@ -35,9 +37,11 @@ __all__ = [
     "StreamFrame",
     "StreamSink",
     "StreamingQuery",
+    "UnreachableError",
     "UserFunctionError",
     "available_now",
     "col",
+    "compute",
     "concat",
     "continuously",
     "every",

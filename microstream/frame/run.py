@@ -15,11 +15,11 @@ from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
 from microstream.plan.nodes import Node, Sink, WindowAggregate
 from microstream.plan.rules import children
-from microstream.plan.stages import Stages, cut
+from microstream.plan.stages import cut
 from microstream.runtime import query
 from microstream.runtime.trigger import Trigger, parse_trigger
 
-__all__ = ["explain_node", "result_of", "start_sinks"]
+__all__ = ["explain_node", "results_of", "start_sinks"]
 
 RESULT = "result"
 
@@ -59,22 +59,25 @@ def start_sinks(
     )
 
 
-def result_of(node: Node) -> pd.DataFrame:
-    """All rows of `node`, whose sources are finite: sorted by event time, then keys, then all columns."""
-    stages = _bounded(node)
+def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
+    """All rows of each of `nodes`, whose sources are finite: sorted by event time, then keys, then all columns."""
+    names = [f"{RESULT}-{place}" for place in range(len(nodes))]
+    stages = cut(tuple(Sink(child=node, name=name, spec=MemorySink()) for node, name in zip(nodes, names, strict=True)))
     endless = [source for source in stages.sources if not source.spec.finite]
     if endless:
         raise PlanError(
             f"compute: source {endless[0].name!r} ({endless[0].spec.kind}) never ends. Start a query with "
             "frame.to_memory().start(), or try the plan on ms.from_pandas(...)."
         )
-    table = query.compute(stages)[RESULT]
-    return sort_result(to_frame(table.cast(node.schema)), node)
+    tables = query.compute(stages)
+    return tuple(
+        sort_result(to_frame(tables[name].cast(node.schema)), node) for node, name in zip(nodes, names, strict=True)
+    )
 
 
 def explain_node(node: Node) -> str:
     """The compiled plan of `node` as text."""
-    return explain(_bounded(node))
+    return explain(cut((Sink(child=node, name=RESULT, spec=MemorySink()),)))
 
 
 def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:
@@ -83,10 +86,6 @@ def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:
     order = [name for name in dict.fromkeys([*first, *frame.columns]) if name in frame.columns]
     sorted_ = frame.sort_values(order, kind="stable", na_position="last", key=_sortable) if order else frame
     return sorted_.reset_index(drop=True)
-
-
-def _bounded(node: Node) -> Stages:
-    return cut((Sink(child=node, name=RESULT, spec=MemorySink()),))
 
 
 def _keys(node: Node) -> list[str]:

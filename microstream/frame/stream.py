@@ -15,7 +15,7 @@ from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, resolve
 from microstream.frame.grouped import GroupBy, WindowedGroups
-from microstream.frame.run import explain_node, result_of
+from microstream.frame.run import explain_node, results_of
 from microstream.frame.sinks import Delivery, StreamSink, kafka_sink, memory_sink, null_sink
 from microstream.plan.dtypes import Schema, parse_schema, to_frame
 from microstream.plan.expr import Column as Named
@@ -260,7 +260,7 @@ class StreamFrame:
         UserFunctionError
             A function of the plan failed.
         """
-        return result_of(self._node)
+        return results_of((self._node,))[0]
 
     def explain(self) -> str:
         """The compiled plan as text: stages, exchanges, windows and guarantees. Print it."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
 
 from microstream.clock import Clock
 
@@ -52,7 +52,7 @@ async def patiently(
         if state.attempt_number == 1:
             log.warning("%s Trying again for %.0f s.", problem, bound_us / 1e6)
 
-    pause = wait_exponential_jitter(initial=0.1, max=5.0, jitter=0)
+    pause = wait_exponential(multiplier=0.1, max=5.0)
     retrying = AsyncRetrying(
         retry=retry_if_exception_type(away),
         stop=is_over,

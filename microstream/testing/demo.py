@@ -5,12 +5,14 @@ The broker is librdkafka's in-process cluster, so results go to memory: it canno
 
 from __future__ import annotations
 
+import signal
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import numpy as np
@@ -170,10 +172,25 @@ def running_demo(seconds: float) -> Iterator[Demo]:
             start="earliest",
         )
         stream = BidStream(broker.bootstrap_servers, seconds)
-        query = totals(bids).to_memory().start(name="demo", checkpoint=checkpoint, trigger="250ms")
+        with _interrupts_held():
+            query = totals(bids).to_memory().start(name="demo", checkpoint=checkpoint, trigger="250ms")
         stream.start()
         try:
             yield Demo(query, stream)
         finally:
             stream.stop()
             query.stop()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Threads and processes that start meanwhile never see Ctrl-C, which a terminal sends to the whole group.
+
+    They inherit the mask of the thread that starts them. The query is then stopped in order, by the main thread.
+    """
+    resource_tracker.ensure_running()  # unblocks SIGINT in the thread that starts it, the first that spawns a process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

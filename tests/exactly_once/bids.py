@@ -36,13 +36,13 @@ class Bids:
 
     def table(self) -> pa.Table:
         """Auction, price and dateTime (epoch ms) of all bids."""
-        return self._columns(0, self.count).select(list(SCHEMA)).to_arrow()
+        return self.columns(0, self.count).select(list(SCHEMA)).to_arrow()
 
     def produce(self, broker: Broker, topic: str, first: int, end: int) -> None:
         """Append bids `[first, end)` to `topic`."""
-        frame = self._columns(first, end)
+        frame = self.columns(first, end)
         for partition in range(PARTITIONS):
-            part = frame.filter(pl.lit(np.arange(first, end) % PARTITIONS == partition))
+            part = frame.filter(pl.Series(np.arange(first, end) % PARTITIONS == partition))
             produce(
                 broker,
                 topic,
@@ -61,7 +61,8 @@ class Bids:
         for partition in range(PARTITIONS):
             produce(broker, topic, [value], partition=partition, timestamp=at_ms)
 
-    def _columns(self, first: int, end: int) -> pl.DataFrame:
+    def columns(self, first: int, end: int) -> pl.DataFrame:
+        """All columns of bids `[first, end)`."""
         number = np.arange(first, end)
         newest = number // 15
         hot = newest // 100 * 100

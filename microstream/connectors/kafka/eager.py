@@ -79,5 +79,5 @@ class EagerWriter:
 
     def _accepts(self) -> TopicLimits:
         if self._limits is None:
-            self._limits = self._rules.limits()
+            self._limits = self._rules.limits(self._wait_s)
         return self._limits

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
-from microstream.connectors.kafka.client import Cluster, log
+from microstream.connectors.kafka.client import LASTING, Cluster, log, refused
 from microstream.errors import BadRecordError
 from microstream.formats.json_encode import encode_keys, encode_rows
 
@@ -36,7 +36,6 @@ CHUNK_BYTES = 64 << 20
 DEFAULT_LARGEST_BYTES = 1_000_000
 DEFAULT_AHEAD_MS = 3_600_000
 SLACK_MS = 60_000
-ASK_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +87,20 @@ class RecordRules:
         self._check_sizes(keys, values, limits.largest_bytes)
         return pa.Table.from_arrays([keys, values, times], schema=RECORDS)
 
-    def limits(self) -> TopicLimits:
-        """What the topic accepts, as far as the broker lets us see (ACL DescribeConfigs); else Kafka's defaults."""
+    def limits(self, wait_s: float) -> TopicLimits:
+        """What the topic accepts; Kafka's defaults where the broker does not let us see it (ACL DescribeConfigs).
+
+        Raises
+        ------
+        ConnectorError
+            No answer within `wait_s`. A guess would be kept, and let through what the topic refuses for ever.
+        """
         largest = self.cluster.setting("message.max.bytes", DEFAULT_LARGEST_BYTES)
         try:
-            found = _topic_settings(self.cluster.admin(), self.topic)
+            found = _topic_settings(self.cluster.admin(), self.topic, wait_s)
         except KafkaException as problem:
+            if problem.args[0].code() not in LASTING:
+                raise refused(problem, f"topic {self.topic!r} cannot be reached", self.cluster) from problem
             log.warning("limits of topic %s are not known, Kafka's defaults are assumed: %s", self.topic, problem)
             return TopicLimits(largest_bytes=largest)
         behind = found.get("message.timestamp.before.max.ms", 2**63 - 1)
@@ -147,7 +154,7 @@ def _milliseconds(times: Any) -> pa.Array[Any]:
     return pa.array(numbers, pa.int64(), mask=pc.is_null(micros).to_numpy(zero_copy_only=False))
 
 
-def _topic_settings(admin: AdminClient, topic: str) -> dict[str, int]:
+def _topic_settings(admin: AdminClient, topic: str, wait_s: float) -> dict[str, int]:
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    entries = admin.describe_configs([resource], request_timeout=ASK_S)[resource].result(ASK_S + 1)
+    entries = admin.describe_configs([resource], request_timeout=wait_s)[resource].result(wait_s + 1)
     return {name: int(entry.value) for name, entry in entries.items() if entry.value and entry.value.isdigit()}

@@ -31,10 +31,21 @@ LARGEST_BATCH_BYTES = 1_000_000
 
 
 class TransactionalWriter:
-    """See `microstream.connectors.protocol.Writer`; for one (job, epoch, sink, lane)."""
+    """See `microstream.connectors.protocol.Writer`; for one (job, epoch, sink, lane).
+
+    `limits` None: the topic is asked once.
+    """
 
     def __init__(
-        self, rules: RecordRules, *, job: str, sink: str, lane: int, wait_s: float, clock: Clock | None = None
+        self,
+        rules: RecordRules,
+        *,
+        job: str,
+        sink: str,
+        lane: int,
+        wait_s: float,
+        limits: TopicLimits | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._rules = rules
         self._sink = sink
@@ -42,7 +53,7 @@ class TransactionalWriter:
         self._group = marker_group(job, sink, lane)
         self._wait_s = wait_s
         self._clock = clock or SystemClock()
-        self._limits: TopicLimits | None = None
+        self._limits = limits
         self._producer: Producer | None = None
         self._membership: Any = None
         self._committed_here: int | None = None
@@ -129,7 +140,7 @@ class TransactionalWriter:
 
     def _accepts(self) -> TopicLimits:
         if self._limits is None:
-            self._limits = self._rules.limits()
+            self._limits = self._rules.limits(self._wait_s)
         return self._limits
 
 

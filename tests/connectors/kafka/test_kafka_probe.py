@@ -80,8 +80,6 @@ def test_a_finite_source_ends_where_it_ended_when_it_was_opened(broker: Broker) 
 
 def test_settings_that_would_break_the_protocol_are_refused() -> None:
     with pytest.raises(PlanError, match=r"isolation\.level.*never read"):
-        KafkaSource(
-            topics=("t",), bootstrap_servers="any:9092", config=(("isolation.level", "read_uncommitted"),)
-        )
+        KafkaSource(topics=("t",), bootstrap_servers="any:9092", config=(("isolation.level", "read_uncommitted"),))
     with pytest.raises(PlanError, match="transactional"):
         KafkaSink(topic="t", bootstrap_servers="any:9092", config=(("transactional.id", "mine"),))

@@ -11,7 +11,9 @@ from microstream.connectors.protocol import Range
 from microstream.formats.json import JsonDecoder
 
 DECODER = JsonDecoder(pa.schema([pa.field("n", pa.int64(), nullable=False)]))
-records = st.one_of(st.none(), st.sampled_from([b"", b"{}", b'{"n":1}{"n":2}']), st.integers(0, 9).map(b'{"n":%d}'.__mod__))
+records = st.one_of(
+    st.none(), st.sampled_from([b"", b"{}", b'{"n":1}{"n":2}']), st.integers(0, 9).map(b'{"n":%d}'.__mod__)
+)
 parts = st.lists(st.lists(records, max_size=6), min_size=1, max_size=4)
 
 
@@ -31,7 +33,11 @@ def test_every_record_is_a_row_or_is_counted(made: list[list[bytes | None]], ski
     read = rows_of(taken, DECODER, latest_us=0, policy=BadRecords(action="drop", skip=skip))
 
     good = [
-        [(offset, value) for offset, value in enumerate(values) if value and len(value) == 7 and (n, offset) not in skipped]
+        [
+            (offset, value)
+            for offset, value in enumerate(values)
+            if value and len(value) == 7 and (n, offset) not in skipped
+        ]
         for n, values in enumerate(made)
     ]
     assert read.table["n"].to_pylist() == [int(value[5:6]) for part in good for _, value in part]

@@ -61,9 +61,7 @@ class DisturbedCluster(Cluster):
 def disturbed_writer(
     harness: KafkaSinkHarness, at: int, around: Callable[[Callable[[], None]], None], wait_s: float = 30
 ) -> TransactionalWriter:
-    cluster = DisturbedCluster(
-        bootstrap_servers=harness.broker.bootstrap_servers, at=at, around=around, made=[]
-    )
+    cluster = DisturbedCluster(bootstrap_servers=harness.broker.bootstrap_servers, at=at, around=around, made=[])
     rules = RecordRules(cluster=cluster, topic=harness.topic, key=None)
     return TransactionalWriter(rules, job="job", sink="out", lane=0, wait_s=wait_s)
 
@@ -261,6 +259,4 @@ def test_rows_are_cut_by_bytes_and_the_last_bound_is_the_end() -> None:
 
 
 def outgoing(rows: pa.Table) -> Outgoing:
-    return Outgoing(
-        job="job", sink="out", lane=0, batch=0, committed=0, rows=rows, chunks=(rows.num_rows,)
-    )
+    return Outgoing(job="job", sink="out", lane=0, batch=0, committed=0, rows=rows, chunks=(rows.num_rows,))
