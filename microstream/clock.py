@@ -61,7 +61,8 @@ def duration_us(text: str | timedelta, *, argument: str) -> int:
         f"{argument}={text!r} is not a duration. Write a number and a unit, as in '10s', '5min', '1h' or '1D'; "
         "months and years have no fixed length."
     )
-    if not isinstance(text, str | timedelta) or (isinstance(text, str) and not any(map(str.isalpha, text.strip()))):
+    has_unit = isinstance(text, timedelta) or (isinstance(text, str) and any(c.isalpha() or c == ":" for c in text))
+    if not has_unit:
         raise refusal
     try:
         value = pd.Timedelta(text)

@@ -68,7 +68,7 @@ class Settings:
     max_records: int = 2_000_000
     max_bytes: int = 512_000_000
     max_span_us: int = 3_600_000_000
-    batch_target_us: int = 500_000
+    batch_target_us: int = 1_000_000
     poll_us: int = 10_000
     source_wait_us: int = 300_000_000
     store_wait_us: int = 300_000_000

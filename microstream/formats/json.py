@@ -7,9 +7,8 @@ pyarrow.json reads a block of joined messages and knows nothing of messages. The
    comma. So each message is a run of whole top-level values, the first of them an object: at least one row;
 3. the rows are as many as the messages: then each message is exactly one.
 
-Two things that pyarrow.json lets pass are refused first: a NUL byte (its parser takes it for the end of the block) and
-text that is not UTF-8. A block that does not parse is taken apart, and the same parser judges the parts: a message is
-good or bad whatever its neighbours are.
+pyarrow.json does not look whether text is UTF-8, so that is checked first. A block that does not parse is taken apart,
+and the same parser judges the parts: a message is good or bad whatever its neighbours are.
 """
 
 from __future__ import annotations
@@ -121,7 +120,7 @@ class JsonDecoder:
         if not _are_framed(messages):
             return None
         block = b"\n".join(messages)
-        if b"\0" in block or not _is_utf8(block):
+        if not _is_utf8(block):
             return None
         reader: Any = pa.BufferReader(block)
         options = pj.ReadOptions(use_threads=False, block_size=len(block) + 1)

@@ -112,7 +112,7 @@ def _check_field(name: str, kind: Any) -> None:
     elif not _has_text(kind):
         raise PlanError(
             f"to_kafka: column {name!r} has type {kind}, which has no JSON form here. There are: integers, "
-            "floats, bool, text, decimals, dates, timestamps, and lists and structs of these. Drop or convert the column."
+            "floats, bool, text, decimals, dates, timestamps, and lists and structs of these. Drop or convert it."
         )
 
 

@@ -88,9 +88,8 @@ class Pipeline:
         """Batch -> (failed attempts that count, time of the first)."""
         self.version = 0
         """Changes whenever a slice that was being planned would be out of date."""
-        self.records_per_s: float | None = None
+        self._completed: list[tuple[int, float]] = []
         self.record_bytes: dict[str, float] = {}
-        self._last_commit_us: int | None = None
 
     # -- what others ask ----------------------------------------------------------------------------------------
 
@@ -320,10 +319,11 @@ class Pipeline:
             self._spawn(self._head.collect())
 
     def _measure(self, record: AttemptRecord, now_us: int) -> None:
-        """Records per second that come through, for the size of the next batch."""
-        rows = sum(m.rows + m.bad for r in record.receipts for m in r.partitions)
-        began_us = max(record.began_us, self._last_commit_us or record.began_us)
-        self._last_commit_us = now_us
-        if rows:
-            rate = rows / max(1e-3, (now_us - began_us) / 1e6)
-            self.records_per_s = rate if self.records_per_s is None else 0.7 * self.records_per_s + 0.3 * rate
+        """What the batch says about the size of the next."""
+        rows = sum(r.end - r.start for r in record.slice.ranges)
+        self._completed.append((rows, (now_us - record.began_us) / 1e6))
+
+    def take_completed(self) -> list[tuple[int, float]]:
+        """(offsets, seconds) of the batches that were committed since this was asked last."""
+        completed, self._completed = self._completed, []
+        return completed

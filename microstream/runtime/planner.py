@@ -19,8 +19,8 @@ from microstream.runtime.planning import (
     views,
 )
 from microstream.runtime.ports import Ports, QuerySpec
-from microstream.runtime.slicing import Limits, adapt_records, choose, relieve, span_bound_us
-from microstream.runtime.sources import SourceWatch
+from microstream.runtime.slicing import FIRST_RECORDS, Limits, adapt_records, choose, relieve, span_bound_us
+from microstream.runtime.sources import BoundsBySource, SourceWatch
 from microstream.runtime.trigger import AvailableNow, Continuously, Every
 
 __all__ = ["Ends", "Planner"]
@@ -32,6 +32,7 @@ LIVE_PENDING = 2
 """Without a backlog, a third batch waiting for the sink would only add latency: rows had better join the second."""
 
 
+BACKLOG_ASK_US = 1_000_000
 FRUITLESS = 100
 SLOW_POLL_US = 50_000
 """An idle stream is asked at last every 50 ms: an event that ends a silence waits that much longer."""
@@ -54,7 +55,10 @@ class Planner:
         self._wake = asyncio.Event()
         self._stopped = False
         self._backlog = False
+        self._found: BoundsBySource = {}
+        self._asked_us = 0
         self._fruitless = 0
+        self._records = min(FIRST_RECORDS, query.settings.max_records)
         self._last_start_us: int | None = None
         self._until: Ends | None = None
 
@@ -130,16 +134,17 @@ class Planner:
         settings, trigger = self._query.settings, self._query.trigger
         interval_us = trigger.interval_us if isinstance(trigger, Every) else 0
         target_s = max(interval_us, settings.batch_target_us) / 1e6
-        records = adapt_records(self._pipeline.records_per_s, target_s, settings.max_records)
+        for rows, seconds in self._pipeline.take_completed():
+            self._records = adapt_records(self._records, rows, seconds, target_s, settings.max_records)
         return Limits(
-            max_records=relieve(records, self._ports.engine.memory_fraction()),
+            max_records=relieve(self._records, self._ports.engine.memory_fraction()),
             max_bytes=settings.max_bytes,
             max_span_us=settings.max_span_us,
         )
 
     async def _slice(self) -> Slice | None:
         """What a batch would read now; None when there is nothing to read and nothing to close."""
-        found = await self._watch.bounds()
+        found = await self._bounds()
         until = self._until or {}
         bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
         sources = await self._watch.current(self._pipeline.ledger(), bounds)
@@ -160,6 +165,13 @@ class Planner:
             finished=finished_partitions(sources, bounds, ranges),
         )
         return slice_ if ranges or self._closes(slice_) else None
+
+    async def _bounds(self) -> BoundsBySource:
+        """What sources hold. With a backlog, an answer of a moment ago is as good: a batch takes less."""
+        now_us = self._ports.clock.now_us()
+        if not (self._backlog and now_us - self._asked_us < BACKLOG_ASK_US):
+            self._found, self._asked_us = await self._watch.bounds(), now_us
+        return self._found
 
     def _idle(self, sources: Sequence[SourceState], now_us: int) -> frozenset[tuple[str, str]]:
         if self._until is not None:

@@ -18,6 +18,7 @@ __all__ = ["Limits", "PartitionView", "adapt_records", "choose", "relieve", "spa
 
 FIRST_RECORDS = 100_000
 """Size of the first batch of a backlog, before any rate was measured."""
+FULL_FRACTION = 0.8
 MIN_RECORDS = 5_000
 """No rate is so low that a smaller batch would help: below this, the fixed cost of a batch rules."""
 
@@ -55,10 +56,21 @@ class PartitionView:
         return unread if self.max_step is None else min(unread, self.max_step)
 
 
-def adapt_records(rate_per_s: float | None, target_s: float, max_records: int) -> int:
-    """Records for a batch of about `target_s` seconds at the measured rate (None: nothing measured yet)."""
-    wanted = FIRST_RECORDS if rate_per_s is None else int(rate_per_s * target_s)
-    return max(1, min(max(wanted, MIN_RECORDS), max_records))
+def adapt_records(limit: int, rows: int, seconds: float, target_s: float, max_records: int) -> int:
+    """The limit of the next batch, after one of `rows` under `limit` took `seconds`.
+
+    A full batch moves the limit toward `target_s`, by a factor of 2 at most: the fixed cost of a batch makes small ones
+    look slow, so a measured rate would shrink them further and further. One that was not full says nothing.
+
+    >>> adapt_records(100_000, 100_000, 0.25, 1.0, 2_000_000), adapt_records(100_000, 99_000, 1.25, 1.0, 2_000_000)
+    (200000, 80000)
+    >>> adapt_records(100_000, 10, 5.0, 1.0, 2_000_000)
+    100000
+    """
+    if rows < FULL_FRACTION * limit:
+        return limit
+    factor = min(2.0, max(0.5, target_s / max(seconds, 1e-3)))
+    return max(1, min(max(round(limit * factor), MIN_RECORDS), max_records))
 
 
 def relieve(records: int, memory_fraction: float) -> int:

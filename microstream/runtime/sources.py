@@ -16,7 +16,7 @@ from microstream.runtime.recovery import StartOffsets
 from microstream.runtime.slicing import PartitionView
 from microstream.settings import Settings
 
-__all__ = ["SourceWatch"]
+__all__ = ["BoundsBySource", "SourceWatch"]
 
 BoundsBySource = Mapping[str, Mapping[str, Bounds]]
 

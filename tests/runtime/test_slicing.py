@@ -138,9 +138,7 @@ class Topic:
         return cls(times, [0] * len(times), [BEGINNING_US] * len(times))
 
     def views(self) -> list[PartitionView]:
-        return [
-            view(f"p-{n}", self.position[n], len(times), self.reached[n]) for n, times in enumerate(self.times)
-        ]
+        return [view(f"p-{n}", self.position[n], len(times), self.reached[n]) for n, times in enumerate(self.times)]
 
     def guesses(self, time_us: int) -> Guesses:
         """First offset whose record time is at or after `time_us`, as brokers tell: None beyond the last."""
@@ -262,20 +260,35 @@ def test_what_short_partitions_leave_over_goes_to_long_ones() -> None:
     assert [(r.partition, r.end) for r in ranges] == [("long", 90), ("short", 10)]
 
 
-@pytest.mark.parametrize(
-    ("rate", "target_s", "most", "records"),
-    [
-        (None, 1.0, 2_000_000, 100_000),
-        (1_000_000.0, 0.5, 2_000_000, 500_000),
-        (10.0, 0.5, 2_000_000, 5_000),
-        (1e12, 1.0, 2_000_000, 2_000_000),
-        (None, 1.0, 10, 10),
-    ],
+@given(
+    limit=st.integers(1, 10**7),
+    rows=st.integers(0, 10**7),
+    seconds=st.floats(0, 100),
+    target_s=st.floats(0.01, 10),
+    most=st.integers(1, 10**7),
 )
-def test_the_batch_size_follows_the_measured_rate(
-    rate: float | None, target_s: float, most: int, records: int
+def test_a_full_batch_moves_the_limit_toward_the_target_by_a_factor_of_two_at_most(
+    limit: int, rows: int, seconds: float, target_s: float, most: int
 ) -> None:
-    assert adapt_records(rate, target_s, most) == records
+    limit = min(limit, most)
+
+    following = adapt_records(limit, rows, seconds, target_s, most)
+
+    assert 1 <= following <= most
+    if rows < 0.8 * limit:
+        assert following == limit
+    elif min(limit, following) > 10_000:
+        assert limit / 2 - 1 <= following <= 2 * limit + 1
+        assert (following >= limit) == (seconds <= target_s or following == limit)
+
+
+def test_small_slow_batches_do_not_shrink_for_ever() -> None:
+    limit = 5_000
+    for _ in range(20):
+        fixed_cost_s, per_record_s = 0.2, 1e-6
+        limit = adapt_records(limit, limit, fixed_cost_s + limit * per_record_s, 1.0, 2_000_000)
+
+    assert limit == pytest.approx(800_000, rel=0.01)
 
 
 @settings(deadline=None)

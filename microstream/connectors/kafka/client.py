@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from microstream.errors import ConnectorError, PlanError
+from microstream.errors import ConnectorError, PlanError, UnreachableError
 
 __all__ = ["FORBIDDEN", "Cluster", "refused", "said"]
 
@@ -92,14 +92,13 @@ class Cluster:
 
 
 def refused(problem: KafkaException | KafkaError, what: str, cluster: Cluster) -> ConnectorError:
-    """The ConnectorError for `problem`; field `retriable` says whether waiting may help."""
+    """The error for `problem`: an UnreachableError where waiting may help."""
     error = problem.args[0] if isinstance(problem, KafkaException) else problem
     code = error.code() if isinstance(error, KafkaError) else KafkaError._FAIL
-    lasting = code in LASTING
-    advice = "Check the ACLs and settings." if lasting else "Is the cluster up and reachable from this machine?"
-    return ConnectorError(
-        f"{what} at {cluster.bootstrap_servers}: {said(error)}. {advice}", retriable=not lasting, code=code
-    )
+    message = f"{what} at {cluster.bootstrap_servers}: {said(error)}."
+    if code in LASTING:
+        return ConnectorError(f"{message} Check the ACLs and settings.", code=code)
+    return UnreachableError(f"{message} Is the cluster up and reachable from this machine?", code=code)
 
 
 def said(error: object) -> str:

@@ -10,7 +10,7 @@ from microstream.connectors.kafka.client import refused
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits
 from microstream.connectors.kafka.writer import PRODUCE, enqueue
 from microstream.connectors.protocol import Confirmed, Outgoing
-from microstream.errors import ConnectorError
+from microstream.errors import UnreachableError
 
 __all__ = ["EagerWriter"]
 
@@ -36,7 +36,7 @@ class EagerWriter:
         return (rows.num_rows,)
 
     def publish(self, outgoing: Outgoing) -> Confirmed:
-        """Produce all rows and wait for the acknowledgement. Raises ConnectorError: try again."""
+        """Produce all rows and wait for the acknowledgement. Raises UnreachableError: try again."""
         self._failures.clear()
         try:
             producer = self._open()
@@ -51,10 +51,9 @@ class EagerWriter:
             raise refused(failure, self._where(outgoing), self._rules.cluster)
         if left:
             self.close()
-            raise ConnectorError(
+            raise UnreachableError(
                 f"{self._where(outgoing)}: {left} records were not acknowledged within {self._wait_s:.0f} s by "
-                f"{self._rules.cluster.bootstrap_servers}. Is the cluster up?",
-                retriable=True,
+                f"{self._rules.cluster.bootstrap_servers}. Is the cluster up?"
             )
         return Confirmed(rows=outgoing.rows.num_rows, skipped=False)
 
@@ -79,5 +78,5 @@ class EagerWriter:
 
     def _accepts(self) -> TopicLimits:
         if self._limits is None:
-            self._limits = self._rules.limits(self._wait_s)
+            self._limits = self._rules.limits()
         return self._limits

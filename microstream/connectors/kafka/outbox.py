@@ -72,6 +72,7 @@ class RecordRules:
     cluster: Cluster
     topic: str
     key: str | None
+    wait_s: float = 10.0
 
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """`RECORDS` of all rows.
@@ -87,17 +88,17 @@ class RecordRules:
         self._check_sizes(keys, values, limits.largest_bytes)
         return pa.Table.from_arrays([keys, values, times], schema=RECORDS)
 
-    def limits(self, wait_s: float) -> TopicLimits:
+    def limits(self) -> TopicLimits:
         """What the topic accepts; Kafka's defaults where the broker does not let us see it (ACL DescribeConfigs).
 
         Raises
         ------
-        ConnectorError
-            No answer within `wait_s`. A guess would be kept, and let through what the topic refuses for ever.
+        UnreachableError
+            No answer within `wait_s` seconds. A guess would be kept, and let through what the topic refuses for ever.
         """
         largest = self.cluster.setting("message.max.bytes", DEFAULT_LARGEST_BYTES)
         try:
-            found = _topic_settings(self.cluster.admin(), self.topic, wait_s)
+            found = _topic_settings(self.cluster.admin(), self.topic, self.wait_s)
         except KafkaException as problem:
             if problem.args[0].code() not in LASTING:
                 raise refused(problem, f"topic {self.topic!r} cannot be reached", self.cluster) from problem

@@ -13,7 +13,7 @@ from microstream.connectors.kafka.client import Cluster, refused
 from microstream.connectors.kafka.cursor import partition_of, place_of
 from microstream.connectors.kafka.metadata import describe, is_in_process
 from microstream.connectors.protocol import Bounds
-from microstream.errors import ConnectorError, PlanError
+from microstream.errors import ConnectorError, PlanError, UnreachableError
 
 __all__ = ["KafkaProbe", "missing_topics"]
 
@@ -128,10 +128,9 @@ class KafkaProbe:
                 raise missing_topics(self._cluster, self._admin, (topic,)) from problem
             raise refused(problem, f"topic {topic!r} cannot be reached", self._cluster) from problem
         except TimeoutError as problem:
-            raise ConnectorError(
+            raise UnreachableError(
                 f"topic {topic!r} at {self._cluster.bootstrap_servers}: no answer within {TIMEOUT_S:.0f} s. Is the "
-                "cluster up and reachable from this machine?",
-                retriable=True,
+                "cluster up and reachable from this machine?"
             ) from problem
 
 
@@ -145,7 +144,6 @@ def missing_topics(cluster: Cluster, admin: Any, wanted: Sequence[str]) -> Conne
     return ConnectorError(
         f"{cluster.bootstrap_servers} has no topic {', '.join(map(repr, wanted))}. Topics there: {names or 'none'}. "
         "Create it, or correct the name.",
-        retriable=True,
         missing=tuple(wanted),
         topics=tuple(there),
     )

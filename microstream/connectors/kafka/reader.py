@@ -14,7 +14,7 @@ from microstream.connectors.kafka.client import LASTING, Cluster, refused, said
 from microstream.connectors.kafka.cursor import Cursor, place_of
 from microstream.connectors.kafka.rows import BadRecords, Taken, rows_of
 from microstream.connectors.protocol import Range, Read
-from microstream.errors import ConnectorError, OffsetExpiredError
+from microstream.errors import ConnectorError, OffsetExpiredError, UnreachableError
 from microstream.formats.json import JsonDecoder
 
 __all__ = ["KafkaReader", "ReadRules"]
@@ -175,8 +175,7 @@ class KafkaReader:
         if wanted > high:
             raise ConnectorError(
                 f"source {self._name!r}, {partition}: offset {wanted} is beyond the end {high}. The topic was "
-                "re-created or has lost records; start the query with a new checkpoint.",
-                retriable=False,
+                "re-created or has lost records; start the query with a new checkpoint."
             )
         if wanted < low:
             self._accept_loss(partition, wanted, low)
@@ -201,10 +200,9 @@ class KafkaReader:
         trouble = f": {self._trouble}" if self._trouble else ""
         if idle_us >= self._rules.wait_us:
             self.close()
-            raise ConnectorError(
+            raise UnreachableError(
                 f"source {self._name!r}: nothing came from {self._cluster.bootstrap_servers} for "
-                f"{idle_us / 1e6:.0f} s, waiting for {waiting}{trouble}. Is the cluster up?",
-                retriable=True,
+                f"{idle_us / 1e6:.0f} s, waiting for {waiting}{trouble}. Is the cluster up?"
             )
         if idle_us % WARN_US == 0:
             log.warning("nothing from Kafka for %d s, waiting for %s%s", idle_us // 1_000_000, waiting, trouble)

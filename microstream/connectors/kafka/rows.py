@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +54,7 @@ def rows_of(taken: Sequence[Taken], decoder: JsonDecoder, *, latest_us: int, pol
     values = list(chain.from_iterable(part.values for part in taken))
     fate = _fate_before_decoding(taken, values, policy.skip)
     places = np.flatnonzero(fate == GOOD)
-    messages = [value for value in values if value is not None]
-    if len(messages) != len(places):
-        messages = [value for at in places.tolist() if (value := values[at]) is not None]
+    messages = cast("list[bytes]", values if len(places) == len(values) else [values[at] for at in places.tolist()])
     decoded = decoder.decode(messages, latest_us=latest_us)
     for index, reason in decoded.bad:
         at = places[index]

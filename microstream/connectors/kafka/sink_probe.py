@@ -41,8 +41,7 @@ class KafkaSinkProbe:
         if allowed and AclOperation.WRITE not in allowed:
             raise ConnectorError(
                 f"topic {self._topic!r} at {self._cluster.bootstrap_servers} may not be written by this user: grant "
-                "WRITE on the topic.",
-                retriable=False,
+                "WRITE on the topic."
             )
 
     def markers(self, job: str, sink: str, lanes: Sequence[int]) -> Mapping[int, int | None]:

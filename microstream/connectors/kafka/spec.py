@@ -194,10 +194,11 @@ class KafkaSink:
 
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> Writer:
         """A worker's view, for one lane."""
-        rules = RecordRules(cluster=self.cluster, topic=self.topic, key=self.key)
+        wait_s = self.wait_us / 1e6
+        rules = RecordRules(cluster=self.cluster, topic=self.topic, key=self.key, wait_s=wait_s)
         if self.delivery == "at_least_once":
-            return EagerWriter(rules, sink=sink, wait_s=self.wait_us / 1e6)
-        return TransactionalWriter(rules, job=job, sink=sink, lane=lane, wait_s=self.wait_us / 1e6)
+            return EagerWriter(rules, sink=sink, wait_s=wait_s)
+        return TransactionalWriter(rules, job=job, sink=sink, lane=lane, wait_s=wait_s)
 
 
 def _require_one_of(where: str, argument: str, value: object, allowed: tuple[object, ...]) -> None:

@@ -69,8 +69,8 @@ class TransactionalWriter:
     def publish(self, outgoing: Outgoing) -> Confirmed:
         """Commit the chunks that are missing.
 
-        Raises MarkerAheadError, CheckpointError, and ConnectorError when the outcome is unknown or the cluster is not
-        there: try again.
+        Raises MarkerAheadError, CheckpointError, ConnectorError (fix ACLs or settings), and UnreachableError when the
+        cluster is not there or the outcome is unknown: try again.
         """
         if not outgoing.rows.num_rows:
             return Confirmed(rows=0, skipped=False)
@@ -140,7 +140,7 @@ class TransactionalWriter:
 
     def _accepts(self) -> TopicLimits:
         if self._limits is None:
-            self._limits = self._rules.limits(self._wait_s)
+            self._limits = self._rules.limits()
         return self._limits
 
 

@@ -10,7 +10,7 @@ from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, T
 from microstream.runtime.task import StageTask
 from microstream.runtime.worker import LaneWorker
 from microstream.testing.simulation.cluster import SimCluster, SimWorker
-from microstream.testing.simulation.kernel import World
+from microstream.testing.simulation.kernel import Mutex, World
 from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
 
 __all__ = ["LaneHost"]
@@ -34,6 +34,7 @@ class LaneHost:
             address=self._worker.address,
             exchange=_Exchange(self, self._cluster, self._worker.address),
             new_id=self._world.new_id,
+            new_turn=lambda: Mutex(self._world),
         )
 
     def run(self, task: Task) -> Receipt:

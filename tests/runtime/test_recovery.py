@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import base64
+import pickle
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from queries import SCHEMA, frames, line, started, to_memory, totals
+
+from microstream.checkpoint.invariants import invariants, structure
+from microstream.checkpoint.manifest import (
+    HASH_SPACE,
+    Kind,
+    Manifest,
+    OutboxBatch,
+    OutboxLane,
+    Run,
+    Segment,
+    Status,
+)
+from microstream.checkpoint.store import StoreError
+from microstream.clock import BEGINNING_US
+from microstream.connectors.memory.sink import MemorySink, NullSink
+from microstream.connectors.memory.source import PARTITION
+from microstream.errors import (
+    BadRecordError,
+    CheckpointError,
+    ConnectorError,
+    FencedError,
+    InternalError,
+    MicrostreamError,
+    OffsetExpiredError,
+    PlanError,
+    UnreachableError,
+    UserFunctionError,
+)
+from microstream.plan.nodes import Aggregate, Sink, Source
+from microstream.plan.stages import Stages, cut
+from microstream.runtime.engine import ExchangeLostError
+from microstream.runtime.recovery import Verdict, first_manifest, new_sources, resumed, verdict
+from microstream.runtime.worker import StateMissingError
+from microstream.state.hashing import HASH_ID
+
+ROWS = frames([], [], name="rows")
+PLAN = to_memory(out=totals(ROWS, id="totals"))
+NO_STARTS: dict[str, tuple[dict[str, int], dict[str, str]]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """Another place to read from."""
+
+    kind: str = "kafka"
+    target: str = "bids"
+    finite: bool = False
+
+
+def segment(number: int) -> Segment:
+    return Segment(object=f"data/{number}", offset=0, length=10, crc32=0, rows=3)
+
+
+def run(batch: int, lo: int = 0, hi: int = HASH_SPACE) -> Run:
+    return Run(segment=segment(batch), batch=batch, level=0, lo=lo, hi=hi, min_end_us=10, max_end_us=20)
+
+
+def later(plan: Stages = PLAN, *, runs: tuple[Run, ...] = (), **changes: Any) -> Manifest:
+    """A checkpoint of `plan` after batch 7."""
+    head = started(plan)
+    operators = tuple(replace(o, watermark_us=5, closed_before_us=5, runs=runs) for o in head.operators)
+    return replace(
+        head, seq=9, parent="commit-8", commit_id="commit-9", kind=Kind.BATCH, batch=7, operators=operators, **changes
+    )
+
+
+def test_a_query_starts_at_its_start_offsets_with_nothing_seen_and_nothing_held() -> None:
+    head = started(PLAN, lanes=4, rows=3)
+
+    assert invariants(None, head) == ()
+    assert head.sources[0].partitions == (line(PARTITION, 3),)
+    assert (head.operators[0].watermark_us, head.operators[0].runs) == (BEGINNING_US, ())
+    assert len(head.operators[0].lane_starts) == head.lanes == 4
+    assert (head.sinks[0].published_through, head.sinks[0].lanes) == (-1, 0)
+    assert (head.batch, head.hash_id, head.plan) == (-1, HASH_ID, PLAN.fingerprint)
+
+
+def test_the_start_of_a_topic_keeps_its_id_and_sorted_partitions() -> None:
+    plan = to_memory(out=replace(ROWS, spec=Topic()))
+    starts = {"rows": ({"bids-1": 7, "bids-0": 4}, {"bids": "id-1"})}
+
+    head = first_manifest(
+        plan, job="j", commit_id="c", epoch=1, owner="o", url="u", lanes=1, starts=starts, now_us=0
+    )
+
+    assert head.sources[0].partitions == (line("bids-0", 4), line("bids-1", 7))
+    assert head.sources[0].topic_ids == (("bids", "id-1"),)
+    assert all(p.status is Status.NEVER_SEEN for p in head.sources[0].partitions)
+
+
+def test_schemas_of_state_can_be_read_by_themselves() -> None:
+    head = started(PLAN)
+
+    schemas = dict(head.schemas)
+
+    message = base64.b64decode(schemas[head.operators[0].schema_id])
+    found = pa.ipc.read_schema(pa.py_buffer(message))
+    assert found.names[:2] == ["key", "window_end"]
+
+
+def test_the_same_plan_goes_on_with_an_equal_manifest() -> None:
+    head = later(runs=(run(3), run(6)))
+
+    assert resumed(head, PLAN, lanes=1, starts=NO_STARTS) == head
+
+
+@settings(deadline=None)
+@given(lanes=st.lists(st.integers(1, 6), min_size=1, max_size=4))
+def test_any_number_of_lanes_holds_the_same_hashes_of_the_same_runs(lanes: list[int]) -> None:
+    head = later(runs=(run(3), run(6)))
+
+    scaled = head
+    for count in lanes:
+        scaled = resumed(scaled, PLAN, lanes=count, starts=NO_STARTS)
+        assert structure(scaled) == ()
+        assert (scaled.lanes, len(scaled.operators[0].lane_starts)) == (count, count)
+        starts = {*scaled.operators[0].lane_starts, HASH_SPACE}
+        for batch in (3, 6):
+            pieces = sorted((r.lo, r.hi) for r in scaled.operators[0].runs if r.batch == batch)
+            assert [lo for lo, _ in pieces] == [0, *(hi for _, hi in pieces)][:-1]
+            assert pieces[-1][1] == HASH_SPACE
+            assert all(not any(lo < start < hi for start in starts) for lo, hi in pieces)
+
+    back = resumed(scaled, PLAN, lanes=1, starts=NO_STARTS)
+    assert back == head
+
+
+def test_one_lane_becomes_two_and_four_and_one_again() -> None:
+    head = later(runs=(run(3),))
+
+    two = resumed(head, PLAN, lanes=2, starts=NO_STARTS)
+    four = resumed(two, PLAN, lanes=4, starts=NO_STARTS)
+    one = resumed(four, PLAN, lanes=1, starts=NO_STARTS)
+
+    assert [len(m.operators[0].runs) for m in (two, four, one)] == [2, 4, 1]
+    assert one == head
+
+
+def with_sink(plan: Source | Any, spec: Any, name: str = "out") -> Stages:
+    return cut((Sink(child=plan, name=name, spec=spec),))
+
+
+def pending_head() -> Manifest:
+    waiting = OutboxBatch(
+        batch=7, time_us=1, lanes=(OutboxLane(lane=0, segments=(segment(7),), chunks=(3,)),)
+    )
+    head = later()
+    sinks = tuple(replace(s, lanes=1, published_through=6, pending=(waiting,)) for s in head.sinks)
+    return replace(head, sinks=sinks)
+
+
+SUM = (Aggregate(name="total", column="value", how="sum"),)
+
+
+@pytest.mark.parametrize(
+    ("head", "plan", "said"),
+    [
+        (later(hash_id="md5"), PLAN, "its keys are hashed by 'md5'"),
+        (later(), to_memory(out=ROWS), "its operator 'totals' "),
+        (later(), to_memory(out=totals(ROWS, id="renamed")), "its operator 'totals' "),
+        (later(), to_memory(out=totals(ROWS, id="totals", size_us=20)), "operator 'totals' was"),
+        (later(), to_memory(out=totals(ROWS, id="totals", aggregates=SUM)), "operator 'totals' was"),
+        (later(), to_memory(out=totals(replace(ROWS, name="other"), id="totals")), "its source 'rows' is not"),
+        (later(), to_memory(out=totals(replace(ROWS, spec=Topic()), id="totals")), "was memory frames, is now kafka"),
+        (pending_head(), with_sink(totals(ROWS, id="totals"), NullSink()), "still has batches 7 to 7 to publish"),
+        (pending_head(), with_sink(totals(ROWS, id="totals"), MemorySink(), "new"), "still has batches 7 to 7"),
+    ],
+    ids=["hash", "operator gone", "renamed", "window", "aggregates", "source gone", "source moved", "sink", "sink gone"],
+)
+def test_a_plan_that_does_not_fit_is_refused_with_the_reason(head: Manifest, plan: Stages, said: str) -> None:
+    starts = {"other": ({PARTITION: 0}, {})}
+
+    with pytest.raises(PlanError) as caught:
+        resumed(head, plan, lanes=1, starts=starts)
+
+    assert said in " ".join(caught.value.problems)
+    assert caught.value.checkpoint == head.url
+    assert head.url in str(caught.value)
+
+
+def test_all_reasons_are_told_at_once() -> None:
+    other = to_memory(result=totals(replace(ROWS, name="other"), id="else"))
+
+    with pytest.raises(PlanError) as caught:
+        resumed(replace(pending_head(), hash_id="md5"), other, lanes=1, starts={"other": ({PARTITION: 0}, {})})
+
+    assert len(caught.value.problems) == 4
+
+
+def test_a_new_source_operator_and_sink_join_a_running_query() -> None:
+    head, fresh = later(runs=(run(3),)), replace(ROWS, name="fresh")
+    plan = to_memory(out=totals(ROWS, id="totals"), more=totals(fresh, id="more"))
+
+    assert [s.name for s in new_sources(head, plan)] == ["fresh"]
+    joined = resumed(head, plan, lanes=1, starts={"fresh": ({PARTITION: 2}, {})})
+
+    assert invariants(head, replace(joined, seq=10, parent="commit-9", commit_id="c", kind=Kind.START)) == ()
+    assert {s.name: s.partitions[0].next_offset for s in joined.sources} == {"rows": 0, "fresh": 2}
+    operators = {o.id: o for o in joined.operators}
+    assert operators["totals"] == head.operators[0]
+    assert (operators["more"].watermark_us, operators["more"].runs) == (BEGINNING_US, ())
+    assert {s.name: s.published_through for s in joined.sinks} == {"out": -1, "more": 7}
+
+
+def test_all_sources_of_a_new_query_are_new() -> None:
+    assert new_sources(None, PLAN) == PLAN.sources
+
+
+def test_a_sink_may_move_once_everything_is_published() -> None:
+    head = later()
+
+    moved = resumed(head, with_sink(totals(ROWS, id="totals"), NullSink()), lanes=1, starts=NO_STARTS)
+
+    assert [(s.name, s.kind) for s in moved.sinks] == [("out", "null")]
+
+
+def test_a_key_that_may_now_be_null_keeps_its_state() -> None:
+    strict = pa.schema([pa.field("key", pa.large_string(), nullable=False), *list(SCHEMA)[1:]])
+    before = to_memory(out=totals(replace(ROWS, schema=strict), id="totals"))
+    head = later(before, runs=(run(3),))
+
+    after = resumed(head, PLAN, lanes=1, starts=NO_STARTS)
+
+    assert structure(after) == ()
+    assert after.operators == head.operators
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (UserFunctionError("no"), Verdict.STOP),
+        (BadRecordError("no"), Verdict.STOP),
+        (FencedError("no"), Verdict.STOP),
+        (CheckpointError("no"), Verdict.STOP),
+        (PlanError("no"), Verdict.STOP),
+        (ConnectorError("no"), Verdict.STOP),
+        (OffsetExpiredError("no"), Verdict.STOP),
+        (UnreachableError("away"), Verdict.WAIT),
+        (ExchangeLostError("gone"), Verdict.AGAIN),
+        (StateMissingError("gone"), Verdict.AGAIN),
+        (StoreError("timeout"), Verdict.AGAIN),
+        (InternalError("refused"), Verdict.AGAIN),
+        (MemoryError(), Verdict.AGAIN),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else value.value,
+)
+def test_a_failure_is_tried_again_waited_for_or_final(error: BaseException, expected: Verdict) -> None:
+    assert verdict(error) is expected
+    if isinstance(error, MicrostreamError):
+        assert verdict(pickle.loads(pickle.dumps(error))) is expected
