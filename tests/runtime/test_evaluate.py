@@ -75,10 +75,11 @@ def test_a_sink_without_rows_gets_nothing() -> None:
 
 
 def test_two_operators_over_the_same_rows_get_each_their_own() -> None:
-    stages = to_memory(a=totals(frames(), id="short"), b=totals(frames(), size_us=100, id="long"))
+    source = frames()
+    stages = to_memory(a=totals(source, id="short"), b=totals(source, size_us=100, id="long"))
     rows = rows_of([("a", 1, 5), ("a", 2, 25)])
 
-    leaving = run(stages, 0, {id(source): rows for source in stages.sources})
+    leaving = run(stages, 0, {id(stages.sources[0]): rows})
 
     assert {name: tables[0].num_rows for name, tables in leaving.exchange.items()} == {"short": 2, "long": 1}
 
@@ -87,7 +88,8 @@ def test_rows_of_closed_windows_enter_at_their_level() -> None:
     inner = totals(frames(), id="inner")
     stages = to_memory(both=Concat(children=(inner, inner)))
     closed = node_of(stages, WindowAggregate)
-    rows = Rows(table=inner.schema.empty_table(), origin=None)
+    row = dict.fromkeys(inner.schema.names, 0) | {"key": "a"}
+    rows = Rows(table=pa.Table.from_pylist([row], schema=inner.schema), origin=None)
 
     assert run(stages, 0, {}).sinks == []
-    assert run(stages, 1, {id(closed): rows}).sinks == []
+    assert [(name, len(found)) for name, found in run(stages, 1, {id(closed): rows}).sinks] == [("both", 2)]

@@ -66,15 +66,16 @@ class Rules(RecordRules):
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """One JSON object per row."""
         rows = pa.table([_plain(column) for column in table.columns], names=table.column_names).to_pylist()
-        keys = [str(row["key"]).encode() for row in rows]
-        return pa.table([keys, [orjson.dumps(row) for row in rows], [None] * len(rows)], schema=RECORDS)
+        keys = pa.array([str(row["key"]).encode() for row in rows], pa.large_binary())
+        values = pa.array([orjson.dumps(row) for row in rows], pa.large_binary())
+        return pa.Table.from_arrays([keys, values, pa.nulls(len(rows), pa.int64())], schema=RECORDS)
 
     def limits(self) -> TopicLimits:
         """Kafka's defaults."""
         return TopicLimits()
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _plain(column: Any) -> Any:
     return column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column
 
 
