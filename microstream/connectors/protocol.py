@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from microstream.errors import ConnectorError
 from microstream.plan.specs import SinkSpec, SourceSpec
 
 __all__ = [
     "Bounds",
     "Confirmed",
+    "MarkerAheadError",
     "Outgoing",
     "Probe",
     "Range",
@@ -30,6 +32,14 @@ __all__ = [
     "SourceConnector",
     "Writer",
 ]
+
+
+class MarkerAheadError(ConnectorError):
+    """The sink has a newer batch than is known to be committed. Fields: marker, committed, sink, lane.
+
+    Either another driver went on meanwhile (the head of the checkpoint has moved: FencedError), or the checkpoint was
+    rolled back to an older copy (CheckpointError). Only the driver can tell.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,11 @@ def progress_event(query: str, manifest: Manifest, figures: BatchFigures) -> dic
     """
     seconds = max(1e-3, (figures.ended_us - figures.began_us) / 1e6)
     rows = sum(figures.rows_in.values())
-    sinks = [{"description": f"{s.kind} {s.target}", "name": s.name, "numOutputRows": figures.rows_out.get(s.name, 0)} for s in manifest.sinks]
+    sinks = [
+        {"description": f"{s.kind} {s.target}", "name": s.name, "numOutputRows": figures.rows_out.get(s.name, 0)}
+        for s in manifest.sinks
+    ]
+    watermark_us = min((o.watermark_us for o in manifest.operators), default=_source_watermark(manifest))
     return {
         "id": manifest.job,
         "runId": f"{manifest.job}-{manifest.epoch}",
@@ -49,7 +53,7 @@ def progress_event(query: str, manifest: Manifest, figures: BatchFigures) -> dic
             "triggerExecution": round(1000 * seconds),
             **{name: round(us / 1000, 1) for name, us in figures.steps},
         },
-        "eventTime": {"watermark": iso(min((o.watermark_us for o in manifest.operators), default=_source_watermark(manifest)))},
+        "eventTime": {"watermark": iso(watermark_us)},
         "stateOperators": [
             {
                 "operatorId": o.id,

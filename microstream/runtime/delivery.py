@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
+from typing import Any
 
+from microstream.checkpoint.commit import check_not_fenced
 from microstream.checkpoint.manifest import Manifest, OutboxBatch, OutboxLane
-from microstream.errors import MicrostreamError
+from microstream.connectors.protocol import MarkerAheadError
+from microstream.errors import CheckpointError, MicrostreamError
 from microstream.runtime.ports import Listener, Ports
 from microstream.runtime.publishing import Publishing, backlog, confirm, enqueue, start_due
 from microstream.runtime.recovery import Verdict, verdict
@@ -40,6 +43,8 @@ class Delivery:
         Called whenever a sink confirmed a batch.
     failed
         Called with an error that no further try can mend.
+    spawn
+        Starts work on the driver's loop; its failure ends the query.
 
     Attributes
     ----------
@@ -56,12 +61,13 @@ class Delivery:
         listener: Listener,
         settled: Callable[[], None],
         failed: Callable[[BaseException], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         self.state = Publishing(sinks=manifest.sinks)
         self.where: Callable[[int], str | None] = lambda lane: None
         self._job, self._epoch, self._committed = manifest.job, manifest.epoch, manifest.batch
         self._ports, self._settings, self._listener = ports, settings, listener
-        self._settled, self._failed = settled, failed
+        self._settled, self._failed, self._spawn = settled, failed, spawn
         self._trials: dict[tuple[str, int, int], _Trial] = {}
         self._tries = 0
 
@@ -139,12 +145,24 @@ class Delivery:
         if trial.failing_since_us is None:
             trial.failing_since_us = now_us
             log.warning("sink %s lane %d batch %d: %s Trying again.", task.sink, task.lane, task.batch, error)
+        if isinstance(error, MarkerAheadError):
+            self._spawn(self._judge(error))
+            return
         over = now_us - trial.failing_since_us >= self._settings.source_wait_us
         if over or (isinstance(error, MicrostreamError) and verdict(error) is Verdict.STOP):
             self._failed(error)
             return
         self._listener.status(f"waiting: sink {task.sink}: {error}")
         asyncio.get_running_loop().call_later(0.2 + self._ports.jitter_s(), self._again, trial)
+
+    async def _judge(self, ahead: MarkerAheadError) -> None:
+        """The sink is ahead of this driver: because another one took over, or because the store was rolled back."""
+        await self._ports.offload(check_not_fenced, self._ports.store, self._epoch)
+        raise CheckpointError.of(
+            self._ports.store.url,
+            [str(ahead), "no other driver has taken this checkpoint over, so it is an older copy"],
+            "Nothing more was published. Restore the newest copy of the checkpoint.",
+        ) from ahead
 
     def _again(self, trial: _Trial) -> None:
         task = trial.task

@@ -68,6 +68,7 @@ class Driver:
             listener=self._listener,
             settled=self._settle,
             failed=self._end,
+            spawn=self._spawn,
         )
         pipeline = Pipeline(
             query,

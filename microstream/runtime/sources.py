@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from functools import partial
+from typing import TypeVar, cast
 
 from microstream.checkpoint.manifest import SourceState
 from microstream.connectors.protocol import Bounds, Probe, SourceConnector
@@ -17,6 +18,8 @@ from microstream.runtime.slicing import PartitionView
 from microstream.settings import Settings
 
 __all__ = ["BoundsBySource", "SourceWatch"]
+
+T = TypeVar("T")
 
 BoundsBySource = Mapping[str, Mapping[str, Bounds]]
 
@@ -39,18 +42,17 @@ class SourceWatch:
         starts = {}
         for node in sources:
             probe, start = self._probes[node.name], getattr(node.spec, "start", None) or default
-            await self._reach(node.name)
-            offsets = await self._offload(probe.start_offsets, start)
-            starts[node.name] = (offsets, await self._offload(probe.identity))
+            offsets = await self._ask(partial(probe.start_offsets, start))
+            starts[node.name] = (offsets, await self._ask(probe.identity))
         return starts
 
     async def bounds(self) -> BoundsBySource:
         """Low and end of every partition now; waits for sources that do not answer."""
-        return {name: await self._reach(name) for name in self._probes}
+        return {name: await self._ask(probe.bounds) for name, probe in self._probes.items()}
 
-    async def _reach(self, name: str) -> Mapping[str, Bounds]:
+    async def _ask(self, question: Callable[[], T]) -> T:
         return await patiently(
-            lambda: self._offload(self._probes[name].bounds),
+            lambda: self._offload(question),
             away=UnreachableError,
             bound_us=self._settings.source_wait_us,
             clock=self._ports.clock,
@@ -73,7 +75,7 @@ class SourceWatch:
         """Asked at start and when partitions appear; a topic created again in between shows by its end offsets."""
         key = (name, len(bounds))
         if key not in self._identity:
-            self._identity[key] = await self._offload(self._probes[name].identity)
+            self._identity[key] = await self._ask(self._probes[name].identity)
         return self._identity[key]
 
     async def first_beyond(self, views: Sequence[PartitionView], time_us: int) -> dict[tuple[str, str], int | None]:
@@ -82,7 +84,7 @@ class SourceWatch:
         for name, probe in self._probes.items():
             partitions = [v.partition for v in views if v.source == name and v.lag]
             if partitions:
-                offsets = await self._offload(probe.offsets_at, time_us, partitions)
+                offsets = await self._ask(partial(probe.offsets_at, time_us, partitions))
                 beyond |= {(name, partition): offset for partition, offset in offsets.items()}
         return beyond
 

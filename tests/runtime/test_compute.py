@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -125,33 +124,21 @@ def test_two_sources_are_as_one_and_one_that_ends_earlier_holds_nobody_up(
     assert result["late"].num_rows == 0
 
 
-def windows_of(name: str, *batches: Sequence[tuple[str, int, int]]) -> Source:
-    """Closed windows that come from elsewhere: their event time is a plain time."""
-    schema = pa.schema([("key", pa.large_string()), ("total", pa.int64()), ("at", TIME)])
-    return replace(frames(*batches, name=name), schema=schema)
-
-
-def renamed(child: Any) -> Project:
-    """Closed windows as rows (key, value, at): event time lost, to send them out beside plain rows."""
-    columns = (Column("key"), Column("total"), Column("window_end"))
-    return Project(child=child, exprs=columns, schema=SCHEMA, event_time=None)
+def as_rows(child: Any, *columns: str) -> Project:
+    """`columns` of `child` as (key, value, at), without event time: results and plain rows then go together."""
+    return Project(child=child, exprs=tuple(map(Column, columns)), schema=SCHEMA, event_time=None)
 
 
 @settings(deadline=None, max_examples=25)
 @given(rows=disordered(), data=st.data())
 def test_rows_and_results_leave_through_one_sink(rows: list[Row], data: st.DataObject) -> None:
     source = frames(*cut_somewhere(data, rows), delay_us=DISORDER_US)
-    plain = replace_event_time(source)
+    plain, results = as_rows(source, *SCHEMA.names), as_rows(totals(source), "key", "total", "window_end")
 
-    result = compute(to_memory(out=Concat(children=(plain, renamed(totals(source))))))
+    result = compute(to_memory(out=Concat(children=(plain, results))))
 
     closed = [(key, total, end) for key, _, end, _, _, total, *_ in by_hand(rows)]
     assert Counter(tuples(result["out"])) == Counter([*rows, *closed])
-
-
-def replace_event_time(source: Source) -> Project:
-    columns = tuple(Column(name) for name in SCHEMA.names)
-    return Project(child=source, exprs=columns, schema=SCHEMA, event_time=None)
 
 
 @settings(deadline=None, max_examples=25)

@@ -6,18 +6,10 @@ from dataclasses import dataclass
 
 from confluent_kafka import TopicPartition
 
-from microstream.errors import CheckpointError, ConnectorError
+from microstream.connectors.protocol import MarkerAheadError
+from microstream.errors import CheckpointError
 
-__all__ = ["Marker", "MarkerAheadError", "chunks_done", "marker_group"]
-
-
-class MarkerAheadError(ConnectorError):
-    """The sink has a newer batch than is known to be committed. Fields: marker, committed, sink, lane.
-
-    Either another driver went on meanwhile (the head of the checkpoint has moved: FencedError), or the checkpoint was
-    rolled back to an older copy (CheckpointError). Only the driver can tell.
-    """
-
+__all__ = ["Marker", "chunks_done", "marker_group"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:

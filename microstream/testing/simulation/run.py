@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from microstream.checkpoint.owner import Owner
 from microstream.checkpoint.store import StoreError
-from microstream.connectors.kafka.marker import MarkerAheadError
+from microstream.connectors.protocol import MarkerAheadError
 from microstream.errors import CheckpointError, FencedError, UnreachableError
 from microstream.runtime.cluster import task_key
 from microstream.runtime.driver import Driver

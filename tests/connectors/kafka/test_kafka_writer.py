@@ -17,7 +17,7 @@ from harness import KafkaSinkHarness
 
 from microstream.connectors.kafka import KafkaSink
 from microstream.connectors.kafka.client import Cluster
-from microstream.connectors.kafka.marker import MarkerAheadError
+from microstream.connectors.protocol import MarkerAheadError
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Confirmed, Outgoing
