@@ -6,7 +6,7 @@ from importlib.metadata import version as version_of
 
 project = "microstream"
 author = "The microstream developers"
-copyright = "the microstream developers, Apache-2.0"  # noqa: A001 - Sphinx's name
+copyright = "the microstream developers, Apache-2.0"
 release = version = version_of("microstream")
 
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]

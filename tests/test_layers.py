@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).parents[1]
 MOST_LINES = 450
+MOST_LINES_OF_A_FUNCTION = 60
 FOLDERS = ("microstream", "tests", "benchmarks", "examples")
 SOURCES = sorted(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))
 VAGUE = {"utils", "util", "helpers", "helper", "manager", "base", "core", "common", "context", "misc", "impl"}
@@ -38,3 +40,17 @@ def test_a_file_is_short_and_says_what_it_is_about(file: Path) -> None:
 
     assert len(lines) <= MOST_LINES
     assert not words & VAGUE
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_function_fits_on_a_screen(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+
+    assert [f.name for f in functions if code_lines(f) > MOST_LINES_OF_A_FUNCTION] == []
+
+
+def code_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    described = ast.get_docstring(function, clean=False) or ""
+    return (function.end_lineno or 0) - function.lineno + 1 - len(described.splitlines())

@@ -149,9 +149,7 @@ def _slowest(views: Sequence[PartitionView]) -> list[PartitionView]:
     return [v for v in views if v.max_event_time_us == first]
 
 
-def _fill(
-    views: Sequence[PartitionView], ceilings: Mapping[tuple[str, str], int], limits: Limits
-) -> tuple[Range, ...]:
+def _fill(views: Sequence[PartitionView], ceilings: Mapping[tuple[str, str], int], limits: Limits) -> tuple[Range, ...]:
     """Share the batch evenly; what a short partition leaves over goes to the longer ones."""
     room = {view: ceilings[view.source, view.partition] - view.position for view in views}
     taken = {view: room[view] for view in views if view.max_step is not None}

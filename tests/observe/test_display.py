@@ -11,7 +11,7 @@ from microstream.observe.display import newest_windows, progress_line
 def drawn(windows: pd.DataFrame, rows: int) -> str:
     written = StringIO()
     Console(width=100, file=written).print(newest_windows(windows, rows))
-    return written.getvalue()
+    return " ".join(written.getvalue().split())  # a title is as wide as its table
 
 
 def test_only_the_newest_windows_are_drawn_and_all_are_counted() -> None:

@@ -70,9 +70,7 @@ def operator(name: str, watermark_us: int) -> OperatorState:
 
 
 def sink(name: str) -> SinkState:
-    return SinkState(
-        name=name, kind="kafka", target="totals", format="json", lanes=1, published_through=-1, pending=()
-    )
+    return SinkState(name=name, kind="kafka", target="totals", format="json", lanes=1, published_through=-1, pending=())
 
 
 MANIFEST = Manifest(

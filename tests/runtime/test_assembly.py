@@ -244,9 +244,7 @@ def test_manifests_of_batches_keep_the_invariants(
     assert invariants(None, head) == ()
 
     for number, (reads, newest, adds, emits, drops) in enumerate(history):
-        following = next_manifest(
-            head, reads, newest, adds, emits, drops, finished=ends and number == len(history) - 1
-        )
+        following = next_manifest(head, reads, newest, adds, emits, drops, finished=ends and number == len(history) - 1)
         assert invariants(head, following) == ()
         check_runs(head, following, adds, drops)
         head = following
@@ -294,9 +292,7 @@ def check_runs(before: Manifest, after: Manifest, adds: list[bool], drops: int) 
     """Dropped runs are gone, all others stay, and each lane that added one owns it."""
     operator = before.operators[0]
     starts, ends = operator.lane_starts, (*operator.lane_starts[1:], HASH_SPACE)
-    gone = {
-        (r.batch, r.lo) for lo in starts for r in [run for run in operator.runs if run.lo == lo][:drops]
-    }
+    gone = {(r.batch, r.lo) for lo in starts for r in [run for run in operator.runs if run.lo == lo][:drops]}
     kept = [r for r in operator.runs if (r.batch, r.lo) not in gone]
     fresh = [r for r in after.operators[0].runs if r.batch == after.batch]
     assert [r for r in after.operators[0].runs if r.batch != after.batch] == kept

@@ -183,9 +183,7 @@ sys.stdin.read()
 
 def test_a_checkpoint_belongs_to_one_process_until_that_has_gone(client: Client, tmp_path: Path) -> None:
     stages = to_memory(out=totals(frames([("a", 1, 1)], [("a", 2, 2)])))
-    script = HOLDER.format(
-        tests=str(Path(__file__).parent), folder=str(tmp_path), scheduler=client.scheduler.address
-    )
+    script = HOLDER.format(tests=str(Path(__file__).parent), folder=str(tmp_path), scheduler=client.scheduler.address)
     holder = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert holder.stdout is not None

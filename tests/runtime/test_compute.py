@@ -13,7 +13,7 @@ from queries import ALL, SCHEMA, Row, frames, to_memory, totals, tuples
 
 from microstream.errors import PlanError, UserFunctionError
 from microstream.plan.expr import Call, Column, Literal
-from microstream.plan.nodes import TIME, Aggregate, Assign, Concat, Explode, Filter, Late, MapBatches, Project, Source
+from microstream.plan.nodes import Aggregate, Assign, Concat, Explode, Filter, Late, MapBatches, Project, Source
 from microstream.runtime.query import compute
 
 DISORDER_US = 20

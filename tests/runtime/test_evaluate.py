@@ -17,7 +17,9 @@ def rows_of(rows: list[Row]) -> Rows:
     return Rows(table=table(rows), origin=np.arange(len(rows)))
 
 
-def run(stages: Stages, level: int, entering: dict[int, Rows | None], late: int = BEGINNING_US, lanes: int = 1) -> Leaving:
+def run(
+    stages: Stages, level: int, entering: dict[int, Rows | None], late: int = BEGINNING_US, lanes: int = 1
+) -> Leaving:
     watermarks = dict.fromkeys((o.id for o in stages.operators), late)
     return evaluate(stages.stages[level], entering, stages.operators, watermarks, lane_starts(lanes), {})
 

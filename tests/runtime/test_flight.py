@@ -31,9 +31,7 @@ def record(ranges: tuple[Range, ...], placed: tuple[str, ...], partitions: int) 
         name="rows", kind="kafka", target="t", topic_ids=(), watermark_us=BEGINNING_US, partitions=lines
     )
     attempt = Attempt(job="job", epoch=1, batch=4, number=9, commit_id="c", base="b", batch_time_us=50)
-    slice_ = Slice(
-        batch=4, batch_time_us=50, ranges=ranges, sources=(state,), idle=frozenset(), finished=frozenset()
-    )
+    slice_ = Slice(batch=4, batch_time_us=50, ranges=ranges, sources=(state,), idle=frozenset(), finished=frozenset())
     return AttemptRecord(attempt=attempt, slice=slice_, placed=placed, late=(("inner", 3),), began_us=1_000)
 
 

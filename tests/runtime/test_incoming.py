@@ -109,7 +109,9 @@ def test_the_ledger_learns_the_newest_time_of_each_range_in_the_order_of_the_tas
     assert [(m.source, m.partition, m.start, m.end) for m in metas] == [
         (r.source, r.partition, r.start, r.end) for r in ranges
     ]
-    newest = [max((o for o in have if r.start <= o < r.end), default=None) for r, have in zip(ranges, (b, a), strict=True)]
+    newest = [
+        max((o for o in have if r.start <= o < r.end), default=None) for r, have in zip(ranges, (b, a), strict=True)
+    ]
     assert [m.max_event_time_us for m in metas] == [BEGINNING_US if o is None else 10 * o for o in newest]
     assert [(m.bad, m.tombstones, m.bytes) for m in metas] == [(1, 2, 7)] * 2
 

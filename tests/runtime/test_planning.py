@@ -44,7 +44,9 @@ def source(*lines: object, topic_id: str = "id-1", watermark_us: int = BEGINNING
 def test_new_partitions_are_read_from_their_low_offset() -> None:
     known = source(line("bids-0", 40, 7, Status.ACTIVE))
 
-    found = discover(known, {"bids-2": Bounds(low=5, end=9), "bids-0": Bounds(low=0, end=50), "bids-1": Bounds(low=3, end=3)})
+    found = discover(
+        known, {"bids-2": Bounds(low=5, end=9), "bids-0": Bounds(low=0, end=50), "bids-1": Bounds(low=3, end=3)}
+    )
 
     assert found.partitions == (*known.partitions, line("bids-1", 3), line("bids-2", 5))
 

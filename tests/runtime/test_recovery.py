@@ -91,9 +91,7 @@ def test_the_start_of_a_topic_keeps_its_id_and_sorted_partitions() -> None:
     plan = to_memory(out=replace(ROWS, spec=Topic()))
     starts = {"rows": ({"bids-1": 7, "bids-0": 4}, {"bids": "id-1"})}
 
-    head = first_manifest(
-        plan, job="j", commit_id="c", epoch=1, owner="o", url="u", lanes=1, starts=starts, now_us=0
-    )
+    head = first_manifest(plan, job="j", commit_id="c", epoch=1, owner="o", url="u", lanes=1, starts=starts, now_us=0)
 
     assert head.sources[0].partitions == (line("bids-0", 4), line("bids-1", 7))
     assert head.sources[0].topic_ids == (("bids", "id-1"),)
@@ -153,9 +151,7 @@ def with_sink(plan: Source | Any, spec: Any, name: str = "out") -> Stages:
 
 
 def pending_head() -> Manifest:
-    waiting = OutboxBatch(
-        batch=7, time_us=1, lanes=(OutboxLane(lane=0, segments=(segment(7),), chunks=(3,)),)
-    )
+    waiting = OutboxBatch(batch=7, time_us=1, lanes=(OutboxLane(lane=0, segments=(segment(7),), chunks=(3,)),))
     head = later()
     sinks = tuple(replace(s, lanes=1, published_through=6, pending=(waiting,)) for s in head.sinks)
     return replace(head, sinks=sinks)
@@ -177,7 +173,17 @@ SUM = (Aggregate(name="total", column="value", how="sum"),)
         (pending_head(), with_sink(totals(ROWS, id="totals"), NullSink()), "still has batches 7 to 7 to publish"),
         (pending_head(), with_sink(totals(ROWS, id="totals"), MemorySink(), "new"), "still has batches 7 to 7"),
     ],
-    ids=["hash", "operator gone", "renamed", "window", "aggregates", "source gone", "source moved", "sink", "sink gone"],
+    ids=[
+        "hash",
+        "operator gone",
+        "renamed",
+        "window",
+        "aggregates",
+        "source gone",
+        "source moved",
+        "sink",
+        "sink gone",
+    ],
 )
 def test_a_plan_that_does_not_fit_is_refused_with_the_reason(head: Manifest, plan: Stages, said: str) -> None:
     starts = {"other": ({PARTITION: 0}, {})}

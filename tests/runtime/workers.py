@@ -68,12 +68,8 @@ class Cluster:
 
     def start(self, address: str) -> LaneWorker:
         """A worker that remembers nothing, in the place of any other with that address."""
-        job = Job(
-            id="job", epoch=1, query="q", stages=self.stages, checkpoint=self.store.url, storage_options={}
-        )
-        worker = LaneWorker(
-            job=job, store=self.store, address=address, exchange=self.network, new_id=self._new_id
-        )
+        job = Job(id="job", epoch=1, query="q", stages=self.stages, checkpoint=self.store.url, storage_options={})
+        worker = LaneWorker(job=job, store=self.store, address=address, exchange=self.network, new_id=self._new_id)
         self.network.workers[address] = worker
         return worker
 

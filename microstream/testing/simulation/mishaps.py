@@ -13,12 +13,12 @@ from microstream.checkpoint.store import NotFoundError, StoreError
 from microstream.errors import CheckpointError
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.cluster import SimCluster
-from microstream.testing.simulation.kernel import World
+from microstream.testing.simulation.kernel import Actor, World
 from microstream.testing.simulation.sink import rows_of
 from microstream.testing.simulation.store import Bucket, SimStore
 from microstream.testing.simulation.watch import CheckpointWatch, objects_of
 
-__all__ = ["Mishap", "Stage", "flip_a_bit", "pin_now_and_then", "roll_back"]
+__all__ = ["Mishap", "Stage", "flip_a_bit", "pin_now_and_then", "raise_a_zombie", "roll_back"]
 
 QUIET_S = 90.0
 """After everybody was killed: open transactions have timed out, late requests have arrived."""
@@ -99,6 +99,20 @@ async def flip_a_bit(stage: Stage, mishap: Mishap, span_s: float) -> None:
             stage.cluster.kill_workers()
             return
         await asyncio.sleep(0.2)
+
+
+def raise_a_zombie(stage: Stage) -> None:
+    """The first driver falls asleep on its way to a manifest, and wakes long after another one took over."""
+    random = stage.world.random
+    waking = [random.randint(2, 8)]
+
+    def lull(actor: Actor, operation: str) -> None:
+        if actor.name == "driver0" and operation.startswith("store.create manifest/"):
+            waking[0] -= 1
+            if waking[0] == 0:
+                stage.world.pause(actor, random.uniform(40.0, 120.0))
+
+    stage.world.on_step = lull
 
 
 async def pin_now_and_then(stage: Stage, store: SimStore) -> None:

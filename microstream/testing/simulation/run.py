@@ -27,7 +27,7 @@ from microstream.testing.simulation.cluster import ClusterFaults, SimCluster, Si
 from microstream.testing.simulation.host import LaneHost
 from microstream.testing.simulation.kernel import Actor, Faults, Killed, Step, World, WorldClock
 from microstream.testing.simulation.loop import Stuck
-from microstream.testing.simulation.mishaps import Mishap, flip_a_bit, pin_now_and_then, roll_back
+from microstream.testing.simulation.mishaps import Mishap, flip_a_bit, pin_now_and_then, raise_a_zombie, roll_back
 from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query, sink_topics
 from microstream.testing.simulation.scenario import Scenario, draw
 from microstream.testing.simulation.sink import rows_of
@@ -164,6 +164,9 @@ class Simulation:
                 return [roll_back(self, self.mishap, sink_topics(s), s.calm_after_s / 2)]
             case "bit flip":
                 return [flip_a_bit(self, self.mishap, s.calm_after_s)]
+            case "zombie":
+                raise_a_zombie(self)
+                return []
             case "pins":
                 return [pin_now_and_then(self, self._store())]
             case _:

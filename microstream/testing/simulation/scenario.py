@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from microstream.testing.simulation.source import SimEvent
@@ -47,7 +47,7 @@ class Scenario:
     same_host
         Whether both supervisors live on one machine.
     mishap
-        What happens to the checkpoint itself (mishaps.py): "roll back", "bit flip", "pins" or "".
+        What happens to the checkpoint itself (mishaps.py): "roll back", "bit flip", "pins", "zombie" or "".
     """
 
     partitions: tuple[int, ...]
@@ -86,11 +86,11 @@ def draw(random: Random) -> Scenario:
     partitions = tuple(random.randint(1, 3) for _ in range(topics))
     window_us = random.choice((5, 10, 20)) * SECOND_US
     delay_us = random.choice((0, 2, 5)) * SECOND_US
-    mishap = random.choice(("roll back", "bit flip", "pins", "", "", "", "", ""))
+    mishap = random.choice(("roll back", "bit flip", "pins", "zombie", "", "", "", ""))
     alone = mishap in ("roll back", "bit flip")
     late = random.random() < 0.25 and not alone
     span_s = random.uniform(3.0, 25.0)
-    return Scenario(
+    scenario = Scenario(
         partitions=partitions,
         lanes=random.randint(1, 3),
         workers=random.randint(1, 3),
@@ -114,6 +114,24 @@ def draw(random: Random) -> Scenario:
         crash_rate=random.choice((0.0, 0.002, 0.005, 0.01)),
         calm_after_s=span_s + random.uniform(0.0, 60.0),
         arrivals=_arrivals(random, partitions, span_s, delay_us + 8 * SECOND_US if late else delay_us),
+    )
+    return _haunted(scenario) if mishap == "zombie" else scenario
+
+
+def _haunted(scenario: Scenario) -> Scenario:
+    """A second driver takes over at once and collects garbage eagerly, so that a sleeper's place in the chain is free
+    again; keys are random, so that the sleeper's batch has rows for lanes that nobody published since.
+    """
+    return replace(
+        scenario,
+        lanes=max(2, scenario.lanes),
+        random_keys=True,
+        replicas=2,
+        impatient=True,
+        trigger="100ms",
+        gc_every=2,
+        manifests=2,
+        crash_rate=0.0,
     )
 
 
