@@ -25,7 +25,7 @@ def test_imports_go_down_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:
-    graph = grimp.build_graph("microstream", exclude_type_checking_imports=True, cache_dir=None)
+    graph = grimp.build_graph("microstream", cache_dir=None)
 
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, Generic, NoReturn, TypeVar
 
 from microstream.errors import PlanError
 from microstream.plan.nodes import HOWS, Aggregate, Node, Tumbling, WindowAggregate
 
-if TYPE_CHECKING:
-    from microstream.frame.stream import StreamFrame
-
 __all__ = ["GroupBy", "WindowedGroups"]
+
+F = TypeVar("F")
+"""The kind of frame that comes out: grouping knows how to make one, not what it can do."""
 
 _NO_WINDOW = (
     "groupby without a window is not available: say when a result is final, as in "
@@ -21,14 +21,14 @@ _NO_WINDOW = (
 
 
 @dataclass(frozen=True, slots=True)
-class GroupBy:
+class GroupBy(Generic[F]):
     """Rows grouped by `keys`; nulls are a group of their own."""
 
     _node: Node
     _keys: tuple[str, ...]
-    _frame_of: Callable[[Node], StreamFrame]
+    _frame_of: Callable[[Node], F]
 
-    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups:
+    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups[F]:
         """The groups of each window.
 
         Parameters
@@ -64,16 +64,16 @@ class GroupBy:
 
 
 @dataclass(frozen=True, slots=True)
-class WindowedGroups:
+class WindowedGroups(Generic[F]):
     """Rows grouped by `keys` and window."""
 
     _node: Node
     _keys: tuple[str, ...]
     _window: Tumbling
     _on: str
-    _frame_of: Callable[[Node], StreamFrame]
+    _frame_of: Callable[[Node], F]
 
-    def agg(self, **aggregates: tuple[str, str]) -> StreamFrame:
+    def agg(self, **aggregates: tuple[str, str]) -> F:
         """One row per key and window, emitted once, when the watermark has passed the window's end.
 
         Parameters
@@ -109,11 +109,11 @@ class WindowedGroups:
             raise PlanError("agg: name at least one output column, as in agg(total=('price', 'sum')).")
         return self._aggregate(tuple(_aggregate(name, value) for name, value in aggregates.items()))
 
-    def size(self) -> StreamFrame:
+    def size(self) -> F:
         """Number of rows per key and window, in column `size`."""
         return self._aggregate((Aggregate(name="size", column=None, how="size"),))
 
-    def _aggregate(self, aggregates: tuple[Aggregate, ...]) -> StreamFrame:
+    def _aggregate(self, aggregates: tuple[Aggregate, ...]) -> F:
         return self._frame_of(
             WindowAggregate(child=self._node, keys=self._keys, window=self._window, on=self._on, aggregates=aggregates)
         )

@@ -190,7 +190,7 @@ class StreamFrame:
         """`fn(self, *args, **kwargs)`, to write steps of one's own in a chain."""
         return fn(self, *args, **kwargs)
 
-    def groupby(self, by: str | Sequence[str]) -> GroupBy:
+    def groupby(self, by: str | Sequence[str]) -> GroupBy[StreamFrame]:
         """Rows by key, for `.window(...).agg(...)`; null keys are a group of their own."""
         keys = [by] if isinstance(by, str) else list(by)
         if not keys:
@@ -198,7 +198,7 @@ class StreamFrame:
         self._require("groupby", keys)
         return GroupBy(self._node, tuple(keys), StreamFrame)
 
-    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups:
+    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups[StreamFrame]:
         """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
         return GroupBy(self._node, (), StreamFrame).window(spec, on)
 
