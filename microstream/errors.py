@@ -6,6 +6,7 @@ survive pickling, because most of them are raised on a Dask worker and read in a
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -24,6 +25,8 @@ __all__ = [
     "SettingError",
     "UnreachableError",
     "UserFunctionError",
+    "packed",
+    "unpacked",
 ]
 
 MAX_MESSAGE_CHARS = 1_000
@@ -92,6 +95,23 @@ def _unpacked(cause: bytes, said: str) -> BaseException:
         if isinstance(found, BaseException):
             return found
     return RuntimeError(said)
+
+
+def packed(error: MicrostreamError) -> bytes:
+    """`error` for the wire, whatever its cause and its context are made of.
+
+    Plain pickling is not enough beside distributed: it registers reducers for exceptions that go before `__reduce__`,
+    take all causes and contexts along, and make a plain `Exception` of an error where one of them cannot be pickled.
+
+    >>> unpacked(packed(PlanError("no such column", column="x"))).column
+    'x'
+    """
+    return pickle.dumps(error.__reduce__()[1])
+
+
+def unpacked(data: bytes) -> MicrostreamError:
+    """The error that `packed` made bytes of."""
+    return _rebuild(*pickle.loads(data))
 
 
 class PlanError(MicrostreamError, ValueError):

@@ -22,11 +22,7 @@ OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 READ_OPTIONS = pa.ipc.IpcReadOptions(use_threads=False)
 
-DAMAGED = (
-    "The object is damaged or missing: restore it from a backup of the bucket or folder, or go back to an "
-    "older batch "
-    "with `microstream restore`."
-)
+DAMAGED = "The object is damaged or missing: restore it from a backup of the bucket or folder."
 
 
 class Bundle:

@@ -121,10 +121,8 @@ def check_belongs(newest: Manifest, *, job: str, url: str, moved: bool = False) 
         raise CheckpointError.of(
             f"Checkpoint {url}",
             [f"it was written at {newest.url}, so it is a copy or was moved"],
-            "Two queries with one identity would publish over each other. For a second query run "
-            "`microstream fork "
-            f"{newest.url} NEW`; if the checkpoint was moved and nothing runs on the old one, start with "
-            "--moved.",
+            "Two queries with one identity would publish over each other: start the query at the original place, or "
+            "give this one an empty folder.",
         )
 
 

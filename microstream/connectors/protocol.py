@@ -136,9 +136,7 @@ class SourceConnector(SourceSpec, Protocol):
         """The driver's view."""
         ...
 
-    def open_reader(
-        self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int
-    ) -> Reader:
+    def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> Reader:
         """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
         ...
 

@@ -14,7 +14,10 @@ __all__ = ["BatchFigures", "progress_event"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFigures:
-    """What the driver measured of one batch. Times are microseconds; `steps` are (name, duration)."""
+    """What the driver measured of one batch. Times are microseconds; `steps` are (name, duration).
+
+    `previous_us` is when the batch before began, None for the first.
+    """
 
     began_us: int
     ended_us: int
@@ -24,6 +27,7 @@ class BatchFigures:
     late: Mapping[str, int]
     rows_held: Mapping[str, int]
     rows_out: Mapping[str, int]
+    previous_us: int | None = None
 
 
 def progress_event(query: str, manifest: Manifest, figures: BatchFigures) -> dict[str, Any]:
@@ -34,6 +38,9 @@ def progress_event(query: str, manifest: Manifest, figures: BatchFigures) -> dic
     """
     seconds = max(1e-3, (figures.ended_us - figures.began_us) / 1e6)
     rows = sum(figures.rows_in.values())
+    between = seconds
+    if figures.previous_us is not None:
+        between = max(1e-3, (figures.began_us - figures.previous_us) / 1e6)
     sinks = [
         {"description": f"{s.kind} {s.target}", "name": s.name, "numOutputRows": figures.rows_out.get(s.name, 0)}
         for s in manifest.sinks
@@ -48,6 +55,7 @@ def progress_event(query: str, manifest: Manifest, figures: BatchFigures) -> dic
         "batchDuration": round(1000 * seconds),
         "numInputRows": rows,
         "numBadRecords": sum(figures.bad.values()),
+        "inputRowsPerSecond": rows / between,
         "processedRowsPerSecond": rows / seconds,
         "durationMs": {
             "triggerExecution": round(1000 * seconds),

@@ -7,6 +7,7 @@ run single-threaded: threads would give other float sums at every run.
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,6 +17,9 @@ import pyarrow.compute as pc
 from microstream.errors import PlanError
 from microstream.operators.window import Windowed
 from microstream.plan.nodes import TIME, Aggregate, WindowAggregate
+
+# Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
+os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 
 __all__ = ["END", "finish", "merge", "partial", "partial_schema", "shape"]
 

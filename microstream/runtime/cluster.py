@@ -9,6 +9,7 @@ import asyncio
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -17,10 +18,10 @@ from dask._task_spec import Task as DaskTask
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, LocalCluster
 
-from microstream.errors import CheckpointError, ConnectorError
+from microstream.errors import CheckpointError, ConnectorError, unpacked
 from microstream.runtime.engine import EngineEvent, Job, Task, TaskDone, TaskFailed, WorkerJoined, WorkerLost
-from microstream.runtime.lanes import LanePlugin, is_ready, plugin_name, run_task
-from microstream.runtime.preload import LOCAL_CONFIG, prepare_scheduler
+from microstream.runtime.lanes import LanePlugin, Raised, is_ready, plugin_name, run_task
+from microstream.runtime.preload import LOCAL_CONFIG, is_prepared, prepare_scheduler
 from microstream.runtime.task import StageTask
 
 __all__ = ["DaskEngine", "local_cluster", "scheduler_of", "task_key"]
@@ -120,9 +121,9 @@ class DaskEngine:
                 warnings.warn(
                     f"distributed {theirs} on {where}, {ours} here: use one version everywhere.", stacklevel=2
                 )
-        if self._address is not None:
+        if not await self._client.run_on_scheduler(is_prepared):
             log.warning(
-                "this cluster may run without microstream's preload: results are the same, but batches take longer and "
+                "this cluster runs without microstream's preload: results are the same, but batches take longer and "
                 "the scheduler's memory grows slowly. Start it with --preload microstream.runtime.preload."
             )
 
@@ -216,7 +217,11 @@ class DaskEngine:
             if self._futures.pop(future.key, None) is not None:
                 self._notify(TaskFailed(task=task, error=error))
             return
-        if self._futures.pop(future.key, None) is not None:
+        if self._futures.pop(future.key, None) is None:
+            return
+        if isinstance(receipt, Raised):
+            self._notify(TaskFailed(task=task, error=unpacked(receipt.error)))
+        else:
             self._notify(TaskDone(task=task, receipt=receipt))
 
     def cancel(self, tasks: Sequence[Task]) -> None:
@@ -237,7 +242,8 @@ class DaskEngine:
             await self._client.unregister_worker_plugin(plugin_name(self._job.id, self._job.epoch))
         except (OSError, ValueError) as problem:
             log.info("the job could not be taken off the cluster: %s", problem)
-        self._client.unsubscribe_topic("all")
+        with suppress(ValueError):  # It failed to start before it subscribed.
+            self._client.unsubscribe_topic("all")
         await self._client.close()
         if self._cluster is not None:
             await self._cluster.close()

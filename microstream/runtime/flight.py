@@ -41,7 +41,7 @@ class AttemptRecord:
         """Note when `step` ended."""
         self.marks_us[step] = now_us
 
-    def figures(self, ended_us: int) -> BatchFigures:
+    def figures(self, ended_us: int, previous_us: int | None = None) -> BatchFigures:
         """What the progress event says of the batch."""
         rows_in: Counter[str] = Counter()
         bad: Counter[str] = Counter()
@@ -66,6 +66,7 @@ class AttemptRecord:
             late=late,
             rows_held=held,
             rows_out=rows_out,
+            previous_us=previous_us,
         )
 
 

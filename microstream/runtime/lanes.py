@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,11 +15,12 @@ from distributed.comm import CommClosedError
 from distributed.protocol import to_serialize
 
 from microstream.checkpoint.open import open_store
+from microstream.errors import MicrostreamError, packed
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
 from microstream.runtime.task import StageTask
 from microstream.runtime.worker import LaneWorker
 
-__all__ = ["LanePlugin", "is_ready", "plugin_name", "run_task"]
+__all__ = ["LanePlugin", "Raised", "is_ready", "plugin_name", "run_task"]
 
 HANDLER = "microstream_fetch"
 
@@ -38,8 +39,6 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Worker) -> None:
         """Open the checkpoint and answer fetches."""
-        # Tables that come over the wire lie wherever the frame put them; Arrow would warn at every aggregation.
-        os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
         store = open_store(self.job.checkpoint, dict(self.job.storage_options))
         self.lanes = LaneWorker(
             job=self.job,
@@ -107,11 +106,21 @@ def _lanes_of(worker: Worker, job: str, epoch: int) -> LaneWorker:
     return lanes
 
 
-def run_task(task: Task) -> Receipt:
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An error of ours as the result of a task; see `errors.packed` for why it is not simply raised."""
+
+    error: bytes
+
+
+def run_task(task: Task) -> Receipt | Raised:
     """Body of every Dask task of microstream."""
     worker = get_worker()
     job, epoch = (task.attempt.job, task.attempt.epoch) if isinstance(task, StageTask) else (task.job, task.epoch)
-    return _lanes_of(worker, job, epoch).run(task)
+    try:
+        return _lanes_of(worker, job, epoch).run(task)
+    except MicrostreamError as error:
+        return Raised(packed(error))
 
 
 def is_ready(job: str, epoch: int, dask_worker: Worker) -> int | str | None:

@@ -89,6 +89,7 @@ class Pipeline:
         self.version = 0
         """Changes whenever a slice that was being planned would be out of date."""
         self._completed: list[tuple[int, float]] = []
+        self._began_us: int | None = None
         self.record_bytes: dict[str, float] = {}
 
     # -- what others ask ----------------------------------------------------------------------------------------
@@ -310,7 +311,9 @@ class Pipeline:
         self._measure(record, now_us)
         self._trouble.pop(attempt.batch, None)
         self._slices.pop(attempt.batch, None)
-        self._listener.progress(progress_event(self._query.name, manifest, record.figures(now_us)))
+        figures = record.figures(now_us, self._began_us)
+        self._began_us = record.began_us
+        self._listener.progress(progress_event(self._query.name, manifest, figures))
         self._apply(CommitDone(attempt.batch, attempt.number))
         self._records.pop((attempt.batch, attempt.number), None)
         self._delivery.accept(attempt.batch, outbox_of(slice_, record.receipts))

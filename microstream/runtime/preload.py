@@ -6,6 +6,7 @@ itself have it. Without it everything is correct, only slower and slowly leaking
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import dask.config
@@ -13,7 +14,7 @@ import distributed.batched
 import distributed.scheduler
 import distributed.worker
 
-__all__ = ["LOCAL_CONFIG", "dask_setup", "prepare_scheduler", "prepare_worker"]
+__all__ = ["LOCAL_CONFIG", "dask_setup", "is_prepared", "prepare_scheduler", "prepare_worker"]
 
 RULES: dict[str, Any] = {
     # Pinned tasks may be moved by stealing, which can dead-lock (dask/distributed#8787).
@@ -27,7 +28,8 @@ RULES: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,
 }
 
-LOCAL_CONFIG: dict[str, Any] = {**RULES, "distributed.worker.preload": ["microstream.runtime.preload"]}
+LOCAL = "microstream-local-cluster"
+LOCAL_CONFIG: dict[str, Any] = {**RULES, "distributed.worker.preload": ["microstream.runtime.preload"], LOCAL: True}
 
 SEND_INTERVAL_S = 0.001
 """Default 2 to 5 ms at each hop: most of the latency of a small batch."""
@@ -38,6 +40,11 @@ class PromptSend(distributed.batched.BatchedSend):  # type: ignore[misc]
 
     def __init__(self, interval: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(SEND_INTERVAL_S, *args, **kwargs)
+
+
+def is_prepared(dask_scheduler: Any) -> bool:
+    """Whether a scheduler was started with this preload."""
+    return "spans" not in dask_scheduler.extensions
 
 
 def prepare_scheduler() -> None:
@@ -61,6 +68,9 @@ prepare_worker()
 
 def dask_setup(server: Any) -> None:
     """Called by Dask once the server exists: a worker made its stream before this module was imported."""
+    if dask.config.get(LOCAL, False):
+        # Ctrl-C reaches every process of the terminal; it is the query's process that ends its workers.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     stream = getattr(server, "batched_stream", None)
     if stream is not None:
         stream.interval = SEND_INTERVAL_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
 import tempfile
 import threading
 import uuid
@@ -201,13 +202,15 @@ class StreamingQuery:
 
     # -- life ---------------------------------------------------------------------------------------------------
 
-    def _run(self, spec: QuerySpec, open_world: Callable[[], Ports]) -> None:
+    def _run(self, spec: QuerySpec, open_world: Callable[[], Ports], temporary: str | None) -> None:
         try:
             asyncio.run(self._drive(spec, open_world))
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the query
             self.exception = error
             self.status = f"failed: {error}"
         finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
             with _registry:
                 if _active.get(self.name) is self:
                     del _active[self.name]
@@ -298,7 +301,8 @@ def start_query(
         raise PlanError(
             f"sink {durable[0]!r} needs a checkpoint to be exactly once: pass checkpoint='s3://bucket/x' or a folder."
         )
-    folder = tempfile.mkdtemp(prefix="microstream-") if checkpoint is None else checkpoint
+    temporary = tempfile.mkdtemp(prefix="microstream-") if checkpoint is None else None
+    folder = temporary or str(checkpoint)
     workers = chosen.workers or min(os.cpu_count() or 1, 4)
     address, threads = scheduler_of(client) if client is not None else (None, workers)
     _replace_active(name)
@@ -320,7 +324,9 @@ def start_query(
     query = StreamingQuery(name, stages)
     with _registry:
         _active[name] = query
-    threading.Thread(target=query._run, args=(spec, open_world), name=f"microstream-{name}", daemon=True).start()
+    threading.Thread(
+        target=query._run, args=(spec, open_world, temporary), name=f"microstream-{name}", daemon=True
+    ).start()
     query._noticed.wait()
     if query.exception is not None:
         raise query.exception
@@ -359,7 +365,7 @@ def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dic
     )
     store = MemoryStore()
     query = StreamingQuery(spec.name, stages)
-    thread = threading.Thread(target=query._run, args=(spec, lambda: _world(store, InlineEngine(store))))
+    thread = threading.Thread(target=query._run, args=(spec, lambda: _world(store, InlineEngine(store)), None))
     thread.start()
     thread.join()
     query.await_termination()

@@ -24,7 +24,7 @@ from microstream.errors import UserFunctionError
 from microstream.operators.aggregate import finish, merge, partial_schema
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.rows import Rows
-from microstream.operators.stateless import instantiate
+from microstream.operators.stateless import Instances, instantiate
 from microstream.plan.stages import Operator
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
@@ -104,10 +104,7 @@ class LaneWorker:
         stages = job.stages
         self._operators = {o.id: o for o in stages.operators}
         self._sinks = {sink.name: sink for sink in stages.sinks}
-        try:
-            self._instances = instantiate(s.node for stage in stages.stages for s in stage.steps)
-        except UserFunctionFailed as failure:
-            raise self._unusable(failure) from failure.cause
+        self._instances = self._instantiated()
 
     def run(self, task: Task) -> Receipt:
         """Do `task`."""
@@ -174,20 +171,26 @@ class LaneWorker:
                 lane_starts(task.lanes),
                 self._instances,
             )
-        except UserFunctionFailed as failure:
-            raise self._blame(failure, task, incoming) from failure.cause
+        except UserFunctionFailed as caught:
+            failure = caught
+        # Not in the except clause: as its context, `failure` would travel with the error, and the plan with it.
+        raise self._blame(failure, task, incoming) from failure.cause
 
-    def _unusable(self, failure: UserFunctionFailed) -> UserFunctionError:
-        """A class given to `map_batches` cannot be instantiated here."""
+    def _instantiated(self) -> Instances:
+        """The classes given to `map_batches`, called. Raises UserFunctionError."""
+        try:
+            return instantiate(s.node for stage in self._job.stages.stages for s in stage.steps)
+        except UserFunctionFailed as caught:
+            failure = caught
         name = getattr(failure.node, "name", type(failure.node).__name__.lower())
-        return UserFunctionError(
+        raise UserFunctionError(
             f"query {self._job.query}: {name} cannot be set up on worker {self._address}: "
             f"{type(failure.cause).__name__}: {failure.cause}. Mend its __init__ and start the query again.",
             operator=name,
             batch=None,
             lane=None,
             position="",
-        )
+        ) from failure.cause
 
     def _blame(self, failure: UserFunctionFailed, task: StageTask, incoming: Incoming) -> UserFunctionError:
         name = getattr(failure.node, "name", type(failure.node).__name__.lower())

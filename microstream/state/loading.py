@@ -64,7 +64,7 @@ def load(
         raise CheckpointError.of(
             store.url,
             [f"{name} holds state of another schema" for name in other],
-            "The plan changed: name the operator anew, or reset it with on_change=.",
+            "The plan changed: start the query that wrote it, or use a new checkpoint.",
         )
     # A run without live rows stays in the state until the next step, which drops it from the manifest.
     loaded = tuple(

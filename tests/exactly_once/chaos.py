@@ -83,7 +83,9 @@ class Gauges:
         self._store = LocalStore(site.checkpoint)
         self._bundles: set[str] = set()
         # Not read_committed: rows of a transaction that is open count, so that one can be hit in the middle.
-        self._consumer = Consumer({"bootstrap.servers": site.broker.bootstrap_servers, "group.id": unique("gauges"), "log_level": 0})
+        self._consumer = Consumer(
+            {"bootstrap.servers": site.broker.bootstrap_servers, "group.id": unique("gauges"), "log_level": 0}
+        )
 
     def epochs(self) -> int:
         """Drivers that took the checkpoint over."""

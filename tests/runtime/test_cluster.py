@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import psutil
 import pyarrow as pa
 import pytest
@@ -18,9 +20,9 @@ from microstream.checkpoint.codec import decode
 from microstream.checkpoint.keys import MANIFESTS
 from microstream.checkpoint.local import LocalStore
 from microstream.checkpoint.manifest import Manifest
-from microstream.errors import CheckpointError, PlanError
+from microstream.errors import CheckpointError, PlanError, UserFunctionError
 from microstream.plan.dtypes import to_table
-from microstream.plan.nodes import Late
+from microstream.plan.nodes import Late, MapBatches
 from microstream.plan.stages import Stages
 from microstream.runtime.query import StreamingQuery, compute, start_query
 from microstream.runtime.trigger import Continuously
@@ -166,6 +168,48 @@ def test_the_death_of_a_worker_changes_no_result(client: Client, tmp_path: Path)
     assert rows_of(stages, query) == expected(stages)
     client.wait_for_workers(2, timeout=PATIENCE_S)
     assert len(set(client.run(os.getpid).values()) - set(pids.values())) == 1
+
+
+def test_an_error_of_the_user_s_arrives_from_a_worker_with_its_cause(client: Client, tmp_path: Path) -> None:
+    def ratio(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(value=1 // 0)
+
+    stages = to_memory(out=MapBatches(child=frames([("a", 1, 1)]), fn=ratio, schema=SCHEMA, name="ratio"))
+    query = start(stages, tmp_path, client)
+
+    with pytest.raises(UserFunctionError, match="batch 0, lane 0: ratio failed at frames-0 offset 0") as caught:
+        query.await_termination(PATIENCE_S)
+
+    assert caught.value.operator == "ratio"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    assert head_of(tmp_path).batch == -1
+
+
+def test_an_error_whose_cause_cannot_travel_arrives_in_words(client: Client, tmp_path: Path) -> None:
+    def locked(frame: pd.DataFrame) -> pd.DataFrame:
+        raise ValueError("no connection", threading.Lock())
+
+    stages = to_memory(out=MapBatches(child=frames([("a", 1, 1)]), fn=locked, schema=SCHEMA, name="lookup"))
+    query = start(stages, tmp_path, client)
+
+    with pytest.raises(UserFunctionError, match="lookup failed at frames-0 offset 0") as caught:
+        query.await_termination(PATIENCE_S)
+
+    assert str(caught.value.__cause__).startswith("ValueError: ('no connection'")
+
+
+def test_a_class_that_a_worker_cannot_set_up_ends_the_query(client: Client, tmp_path: Path) -> None:
+    class ColdModel:
+        def __init__(self) -> None:
+            raise FileNotFoundError("model.bin")
+
+        def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
+            return frame
+
+    stages = to_memory(out=MapBatches(child=frames([("a", 1, 1)]), fn=ColdModel, schema=SCHEMA, name="score"))
+
+    with pytest.raises(UserFunctionError, match="score cannot be set up on worker"):
+        start(stages, tmp_path, client).await_termination(PATIENCE_S)
 
 
 HOLDER = """

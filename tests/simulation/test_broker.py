@@ -95,9 +95,7 @@ def test_markers_count_with_the_commit_and_are_waited_for_while_it_is_undecided(
         consumer = SimConsumer(world, broker, {"group.id": "g"})
         producer = new_producer(world, broker)
         read.append(consumer.committed([MARKER])[0].offset)
-        producer.send_offsets_to_transaction(
-            [TopicPartition("out", 0, 7, "1/1")], consumer.consumer_group_metadata()
-        )
+        producer.send_offsets_to_transaction([TopicPartition("out", 0, 7, "1/1")], consumer.consumer_group_metadata())
         producer.commit_transaction()
         read.append(consumer.committed([MARKER])[0].offset)
 
@@ -132,9 +130,7 @@ def test_with_markers_every_batch_is_visible_exactly_once_whatever_is_lost(seed:
         producer.begin_transaction()
         producer.produce("out", b"%d" % batch)
         producer.flush()
-        producer.send_offsets_to_transaction(
-            [TopicPartition("out", 0, batch)], consumer.consumer_group_metadata()
-        )
+        producer.send_offsets_to_transaction([TopicPartition("out", 0, batch)], consumer.consumer_group_metadata())
         producer.commit_transaction()
 
     def work(world: World, broker: Broker) -> None:

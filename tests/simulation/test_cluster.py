@@ -107,9 +107,7 @@ def run_cluster(
 
 
 def done(events: Sequence[EngineEvent]) -> list[int]:
-    return [
-        e.receipt.lane for e in events if isinstance(e, TaskDone) and isinstance(e.receipt, PublishReceipt)
-    ]
+    return [e.receipt.lane for e in events if isinstance(e, TaskDone) and isinstance(e.receipt, PublishReceipt)]
 
 
 @given(seed=seeds)

@@ -119,9 +119,7 @@ def test_the_request_of_a_dying_process_is_applied_in_some_runs_and_not_in_other
         effects: list[int] = []
 
         async def main(world: World = world, effects: list[int] = effects) -> None:
-            await asyncio.wait(
-                [world.start(world.actor("a"), world.call, "effect", lambda: effects.append(1))]
-            )
+            await asyncio.wait([world.start(world.actor("a"), world.call, "effect", lambda: effects.append(1))])
 
         world.run(main())
         outcomes.add(len(effects))

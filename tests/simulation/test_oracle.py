@@ -56,9 +56,7 @@ def test_the_right_output_has_no_problems(seed: int, random_keys: bool) -> None:
 @pytest.mark.parametrize("damage", [drop_one, double_one, change_one])
 @given(seed=st.integers(0, 10_000))
 @settings(deadline=None, max_examples=20)
-def test_rows_missing_doubled_or_wrong_are_found(
-    seed: int, damage: Callable[[Rows], Rows], random_keys: bool
-) -> None:
+def test_rows_missing_doubled_or_wrong_are_found(seed: int, damage: Callable[[Rows], Rows], random_keys: bool) -> None:
     scenario, events, rows = exact_run(seed, random_keys=random_keys)
 
     problems = oracle.problems_of_inner(scenario, events, damage(rows))

@@ -11,6 +11,7 @@ from microstream.errors import CheckpointError
 
 __all__ = ["Marker", "chunks_done", "marker_group"]
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marker:
     """Chunks 1 to `chunk` of `chunks` of `batch` are published; -1 where nothing is."""

@@ -149,8 +149,11 @@ def marker_before_init() -> AbstractContextManager[Any]:
 
     def hasty(self: TransactionalWriter, outgoing: Outgoing) -> int:
         found = self._read_marker()
-        with replaced(TransactionalWriter, "_read_marker", lambda _self: found):
+        vars(self)["_read_marker"] = lambda: found
+        try:
             return original(self, outgoing)
+        finally:
+            del vars(self)["_read_marker"]
 
     return replaced(TransactionalWriter, "_begin", hasty)
 

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import orjson
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+
+
+def loaded(name: str) -> ModuleType:
+    """A benchmark is a script, not a module of a package."""
+    spec = spec_from_file_location(f"benchmark_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+GOLDEN = {
+    "auction": 66222,
+    "bidder": 22520,
+    "price": 376885,
+    "channel": "Apple",
+    "url": "https://www.nexmark.com/dlddc/ijmeg/pjdgl/item.htm?query=1",
+    "dateTime": 1700000107360,
+    "extra": "bciinpcm",
+}
+
+bids = loaded("bids")
+sparkline = loaded("measure").sparkline
+
+
+@given(first=st.integers(0, 10_000), count=st.integers(1, 200), more=st.integers(0, 200))
+def test_a_bid_depends_on_its_number_only(first: int, count: int, more: int) -> None:
+    long = bids.bids(first, first + count + more)
+
+    short = bids.bids(first, first + count)
+
+    assert short.equals(long.head(count))
+
+
+def test_the_millionth_bid_is_what_it_always_was() -> None:
+    [value] = bids.to_json(bids.bids(1_000_000, 1_000_001))
+
+    assert orjson.loads(value) == GOLDEN
+
+
+def test_windows_are_expected_up_to_the_watermark_of_the_slowest_partition() -> None:
+    count, size_ms, delay_ms = 10_000, 500, 100
+    every = bids.bids(0, count).with_row_index("at")
+    newest = every.group_by(pl.col("at") % bids.PARTITIONS).agg(pl.col("dateTime").max())["dateTime"]
+
+    totals = bids.expected_totals(count, window_ms=size_ms, watermark_ms=delay_ms)
+
+    last_end = (int(newest.min()) - delay_ms) // size_ms * size_ms
+    closed = every.filter(pl.col("dateTime") < last_end)
+    assert (totals["n"].sum(), totals["total"].sum()) == (len(closed), closed["price"].sum())
+
+
+@pytest.mark.parametrize(("values", "drawn"), [([], ""), ([5, 5, 5], "▁▁▁"), ([0, 10, 0], "▁█▁")])
+def test_a_curve_is_drawn_between_its_least_and_its_greatest(values: list[float], drawn: str) -> None:
+    line = sparkline(values)
+
+    assert line == drawn
