@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 import cloudpickle
 
@@ -57,6 +57,12 @@ class MicrostreamError(Exception):
         if name in fields:
             return fields[name]
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def at(self, where: str) -> Self:
+        """The same error, whose message begins with `where`, as in "query totals, batch 7"."""
+        error = type(self)(f"{where}: {self}", **self.fields)
+        error.__cause__ = self.__cause__
+        return error.with_traceback(self.__traceback__)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), str(self), dict(self.fields), _packed(self.__cause__), _said(self.__cause__))

@@ -108,6 +108,10 @@ class Probe(Protocol):
         """First offset at or after record time `time_us`; None where there is none (or the source cannot tell)."""
         ...
 
+    def unstable_ends(self) -> Mapping[str, int]:
+        """Ends including records that cannot be read yet (of open transactions); asked before a partition is idle."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

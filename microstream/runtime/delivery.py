@@ -22,6 +22,8 @@ __all__ = ["Delivery"]
 
 log = logging.getLogger("microstream.driver")
 
+RETRY_S = 0.2
+
 
 @dataclass(slots=True)
 class _Trial:
@@ -115,7 +117,7 @@ class Delivery:
         self._trials[task.sink, task.batch, task.lane] = trial
         address = self.where(task.lane)
         if address is None:
-            asyncio.get_running_loop().call_later(0.2, self._again, trial)
+            self._spawn(self._again_later(trial))
             return
         trial.address = address
         self._ports.engine.submit([(address, task)])
@@ -124,6 +126,7 @@ class Delivery:
         """A lane confirmed its batch."""
         if self._trials.pop((receipt.sink, receipt.batch, receipt.lane), None) is None:
             return
+        self._listener.status("")
         if receipt.table is not None and receipt.table.num_rows:
             self._listener.rows(receipt.sink, receipt.batch, receipt.table)
         self.state = confirm(self.state, receipt.sink, receipt.batch, receipt.lane)
@@ -153,7 +156,7 @@ class Delivery:
             self._failed(error)
             return
         self._listener.status(f"waiting: sink {task.sink}: {error}")
-        asyncio.get_running_loop().call_later(0.2 + self._ports.jitter_s(), self._again, trial)
+        self._spawn(self._again_later(trial))
 
     async def _judge(self, ahead: MarkerAheadError) -> None:
         """The sink is ahead of this driver: because another one took over, or because the store was rolled back."""
@@ -164,10 +167,16 @@ class Delivery:
             "Nothing more was published. Restore the newest copy of the checkpoint.",
         ) from ahead
 
+    async def _again_later(self, trial: _Trial) -> None:
+        await asyncio.sleep(RETRY_S + self._ports.jitter_s())
+        self._again(trial)
+
     def _again(self, trial: _Trial) -> None:
         task = trial.task
         if self._trials.get((task.sink, task.batch, task.lane)) is not trial:
             return
+        # Left alone, a task pinned to a worker that is gone would wait there for ever.
+        self._ports.engine.cancel([task])
         self._tries += 1
         retried = replace(task, try_number=self._tries, committed=self._committed)
         self._send(_Trial(retried, "", trial.failing_since_us))

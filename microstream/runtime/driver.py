@@ -10,7 +10,7 @@ from typing import Any
 from microstream.checkpoint.manifest import Kind, Manifest
 from microstream.errors import ConnectorError
 from microstream.runtime.delivery import Delivery
-from microstream.runtime.engine import EngineEvent, Job, TaskDone, TaskFailed, WorkerJoined, WorkerLost
+from microstream.runtime.engine import EngineEvent, EngineLost, Job, TaskDone, TaskFailed, WorkerJoined, WorkerLost
 from microstream.runtime.head import Head
 from microstream.runtime.opening import check_sinks, open_head
 from microstream.runtime.pipeline import Pipeline
@@ -39,6 +39,7 @@ class Driver:
         self._query, self._ports, self._listener = query, ports, listener
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._leaving = False
         self._moved = asyncio.Event()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running: _Running | None = None
@@ -46,11 +47,14 @@ class Driver:
     async def run(self) -> None:
         """Run to the end. Raises what ended the query, if it did not end well."""
         watch = SourceWatch(self._query.stages.sources, self._ports, self._query.settings, self._listener.status)
+        opening = asyncio.get_running_loop().create_task(self._start(watch))
         try:
-            await self._start(watch)
+            await asyncio.wait({opening, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            if opening.done():
+                opening.result()
             await self._over
         finally:
-            for task in self._tasks:
+            for task in (opening, *self._tasks):
                 task.cancel()
             await self._ports.engine.close()
             await watch.close()
@@ -58,9 +62,11 @@ class Driver:
     async def _start(self, watch: SourceWatch) -> None:
         query, ports = self._query, self._ports
         manifest = await open_head(query, ports, watch, self._listener.status)
+        head = Head(manifest, ports, query.settings, self._listener.status)
+        # From here on others must see that this driver lives, however long sinks and cluster let it wait.
+        self._spawn(self._beat(head))
         await check_sinks(query, ports, manifest, self._listener.status)
         self._listener.opened(manifest.job)
-        head = Head(manifest, ports, query.settings, self._listener.status)
         delivery = Delivery(
             manifest,
             ports=ports,
@@ -94,7 +100,6 @@ class Driver:
         await ports.engine.start(job, self._on_engine)
         self._listener.status("running")
         delivery.start()
-        self._spawn(self._beat(head))
         self._spawn(self._mind_workers(pipeline))
         if manifest.finished:
             self.stop()
@@ -105,7 +110,11 @@ class Driver:
     def stop(self) -> None:
         """Finish the batches in flight, publish them, write the stop manifest, end. Closes no windows."""
         self._stopping = True
-        if self._running is not None:
+        if self._running is None:
+            # Whatever it still waits for: nothing was read, so nothing is to be finished.
+            self._listener.status("stopped")
+            self._end(None)
+        else:
             self._running.planner.stop()
         self._settle()
 
@@ -126,10 +135,21 @@ class Driver:
         await self._moved.wait()
 
     def _on_engine(self, event: EngineEvent) -> None:
-        running = self._running
-        if running is None or self._over.done():
+        if self._running is None or self._over.done():
             return
+        try:
+            self._react(self._running, event)
+        except Exception as error:  # noqa: BLE001 - the engine's loop would only log it, and the query hang
+            self._end(error)
+
+    def _react(self, running: _Running, event: EngineEvent) -> None:
         match event:
+            case EngineLost(reason=reason):
+                self._end(
+                    ConnectorError(
+                        f"query {self._query.name}: {reason}. Start the query again: it goes on from its checkpoint."
+                    )
+                )
             case WorkerJoined(address=address, threads=threads):
                 running.pipeline.joined(address, threads)
                 running.delivery.start()
@@ -152,8 +172,10 @@ class Driver:
         rest_us = self._query.settings.heartbeat_us
         while True:
             quiet_us = self._ports.clock.now_us() - head.written_us
-            if quiet_us >= rest_us:
+            if quiet_us >= rest_us and not self._leaving:
                 await head.note(Kind.CONFIRM, self._with_confirmations)
+                if head.is_collection_due():
+                    await head.collect()
                 quiet_us = 0
             await asyncio.sleep((rest_us - quiet_us) / 1e6)
 
@@ -174,7 +196,8 @@ class Driver:
                 self._listener.status("waiting: the cluster has no worker")
 
     def _with_confirmations(self, manifest: Manifest) -> Manifest:
-        assert self._running is not None
+        if self._running is None:
+            return manifest
         return replace(manifest, sinks=self._running.delivery.state.sinks)
 
     def _settle(self) -> None:
@@ -185,8 +208,8 @@ class Driver:
             running.planner.wake()
         if running is None or not self._stopping:
             return
-        if running.pipeline.is_idle and running.delivery.is_done:
-            self._stopping = False
+        if running.pipeline.is_idle and running.delivery.is_done and not self._leaving:
+            self._leaving = True
             self._spawn(self._say_goodbye(running.head))
 
     async def _say_goodbye(self, head: Head) -> None:

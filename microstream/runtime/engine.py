@@ -14,6 +14,7 @@ from microstream.runtime.task import PublishReceipt, PublishTask, StageReceipt, 
 __all__ = [
     "Engine",
     "EngineEvent",
+    "EngineLost",
     "Exchange",
     "ExchangeLostError",
     "Fetch",
@@ -112,7 +113,14 @@ class TaskFailed:
     error: BaseException
 
 
-EngineEvent: TypeAlias = WorkerJoined | WorkerLost | TaskDone | TaskFailed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineLost:
+    """The cluster as a whole is gone: nothing submitted will ever return."""
+
+    reason: str
+
+
+EngineEvent: TypeAlias = EngineLost | WorkerJoined | WorkerLost | TaskDone | TaskFailed
 
 
 class Engine(Protocol):

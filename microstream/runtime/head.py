@@ -94,7 +94,11 @@ class Head:
         """`manifest`, which now and then moves the floor below which manifests may be collected."""
         if manifest.seq - self._collected < self._settings.gc_every:
             return manifest
-        seen = await self._ports.offload(retained, self._ports.store, self.manifest, self._known)
+        try:
+            seen = await self._ports.offload(retained, self._ports.store, self.manifest, self._known)
+        except (StoreError, CheckpointError) as problem:
+            log.warning("%s: the floor stays where it is: %s", self._ports.store.url, problem)
+            return manifest
         moved = plan_floor(
             self.manifest,
             seen,

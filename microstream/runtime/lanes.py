@@ -12,9 +12,11 @@ from typing import Any
 import pyarrow as pa
 from distributed import Worker, WorkerPlugin, get_worker
 from distributed.comm import CommClosedError
+from distributed.core import send_recv
 from distributed.protocol import to_serialize
 
 from microstream.checkpoint.open import open_store
+from microstream.checkpoint.store import StoreError
 from microstream.errors import MicrostreamError, packed
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
 from microstream.runtime.task import StageTask
@@ -23,6 +25,12 @@ from microstream.runtime.worker import LaneWorker
 __all__ = ["LanePlugin", "Raised", "is_ready", "plugin_name", "run_task"]
 
 HANDLER = "microstream_fetch"
+
+FETCH_S = 60.0
+"""A worker that hangs without closing its connection must not take its consumers with it."""
+
+CONNECT_S = 5.0
+"""Dask tries for 30 s to connect, refused or not: a worker's only thread would wait that long for one that died."""
 
 
 def plugin_name(job: str, epoch: int) -> str:
@@ -86,15 +94,20 @@ class WorkerExchange:
             return _lanes_of(self._worker, wanted[0].job, wanted[0].epoch).serve(wanted)
         call = self._call(address, pickle.dumps(list(wanted)))
         try:
-            answer = asyncio.run_coroutine_threadsafe(call, self._worker.loop.asyncio_loop).result()
-        except (OSError, CommClosedError) as problem:
+            answer = asyncio.run_coroutine_threadsafe(call, self._worker.loop.asyncio_loop).result(FETCH_S)
+        except (OSError, CommClosedError, TimeoutError) as problem:
             raise ExchangeLostError(f"worker {address} does not answer: {problem}") from problem
         if answer["lost"]:
             raise ExchangeLostError(answer["lost"])
         return list(answer["tables"])
 
     async def _call(self, address: str, wanted: bytes) -> dict[str, Any]:
-        answer: dict[str, Any] = await getattr(self._worker.rpc(address), HANDLER)(wanted=wanted)
+        connections = self._worker.rpc
+        comm = await connections.connect(address, timeout=CONNECT_S)
+        try:
+            answer: dict[str, Any] = await send_recv(comm, op=HANDLER, wanted=wanted)
+        finally:
+            connections.reuse(address, comm)
         return answer
 
 
@@ -128,5 +141,8 @@ def is_ready(job: str, epoch: int, dask_worker: Worker) -> int | str | None:
     plugin = dask_worker.plugins.get(plugin_name(job, epoch))
     if plugin is None or plugin.lanes is None:
         return None
-    problem = plugin.lanes.check_checkpoint()
+    try:
+        problem = plugin.lanes.check_checkpoint()
+    except StoreError:
+        return None
     return problem or int(dask_worker.state.nthreads)

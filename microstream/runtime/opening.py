@@ -59,8 +59,8 @@ async def open_head(query: QuerySpec, ports: Ports, watched: SourceWatch, announ
     starts = await watched.starts(new_sources(before, stages), query.default_start)
     fresh = JobFile(job=ports.new_id(), created_us=ports.clock.now_us())
     if before is not None:
-        resumed(before, stages, lanes=query.lanes or before.lanes, starts=starts)
-        await _refuse_more_input(before, watched)
+        going_on = resumed(before, stages, lanes=query.lanes or before.lanes, starts=starts)
+        await _refuse_more_input(going_on, watched)
     job = await _patient(query, ports, announce, lambda: job_of(store, fresh))
     if before is not None:
         check_belongs(before, job=job.job, url=store.url)
@@ -169,7 +169,9 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
             markers = await _patient_source(query, ports, announce, ask)
         finally:
             await ports.offload(probe.close)
-        problems = _marker_problems(state, markers, manifest, ports.clock.now_us() - query.settings.marker_retention_us)
+        expired_us = ports.clock.now_us() - query.settings.marker_retention_us
+        exactly_once = sink.spec.durable and sink.spec.guarantee == "exactly once"
+        problems = _marker_problems(state, markers, manifest, expired_us, exactly_once)
         if problems:
             raise CheckpointError.of(
                 f"query {query.name}, checkpoint {manifest.url}",
@@ -179,7 +181,7 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
 
 
 def _marker_problems(
-    sink: SinkState, markers: Mapping[int, int | None], manifest: Manifest, expired_us: int
+    sink: SinkState, markers: Mapping[int, int | None], manifest: Manifest, expired_us: int, exactly_once: bool
 ) -> list[str]:
     ahead = [
         f"sink {sink.name} lane {lane} holds batch {marker}, but the checkpoint ends at batch {manifest.batch}: it was "
@@ -188,11 +190,11 @@ def _marker_problems(
         if marker is not None and marker > manifest.batch
     ]
     unknown = [
-        f"batch {pending.batch} of sink {sink.name} is pending for longer than brokers keep markers, and lane "
-        f"{lane.lane} has none: it may have been published or not"
+        f"batch {pending.batch} of sink {sink.name} is pending longer than brokers keep markers, and lane "
+        f"{lane.lane} has none: it may have been published or not (setting marker_retention: how long they keep them)"
         for pending in sink.pending
         for lane in pending.lanes
-        if pending.time_us < expired_us and sink.kind == "kafka" and markers.get(lane.lane) is None
+        if pending.time_us < expired_us and exactly_once and markers.get(lane.lane) is None
     ]
     return ahead + unknown
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from microstream.checkpoint.manifest import SourceState
-from microstream.errors import InternalError, UnreachableError
+from microstream.checkpoint.store import StoreError
+from microstream.errors import BadRecordError, ConnectorError, InternalError
 from microstream.observe.progress import progress_event
 from microstream.plan.nodes import Source
 from microstream.runtime.assembly import (
@@ -146,6 +147,7 @@ class Pipeline:
         """A worker is there."""
         self._threads[address] = threads
         self._placed = place(self._head.manifest.lanes, self._threads, self._placed)
+        self._listener.status("")
         waiting, self._deferred = self._deferred, []
         for submit in waiting:
             self._submit(submit)
@@ -208,17 +210,22 @@ class Pipeline:
         count, since_us = self._trouble.get(attempt.batch, (0, now_us))
         count += judged is Verdict.AGAIN
         self._trouble[attempt.batch] = (count, since_us)
-        over = now_us - since_us >= settings.source_wait_us if judged is Verdict.WAIT else count >= settings.attempts
+        patience_us = settings.store_wait_us if isinstance(error, StoreError) else settings.source_wait_us
+        over = now_us - since_us >= patience_us if judged is Verdict.WAIT else count >= settings.attempts
         if judged is Verdict.STOP or over:
-            self._failed(error)
+            where = f"query {self._query.name}, batch {attempt.batch}"
+            self._failed(error.at(where) if isinstance(error, BadRecordError | ConnectorError) else error)
             return
         log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error)
-        if isinstance(error, UnreachableError):
+        if judged is Verdict.WAIT:
             self._listener.status(f"waiting: {error}")
         self._forget(record)
         delay_s = 0.5 if judged is Verdict.WAIT else 0.02 * 2**count
-        event = Failed(attempt.batch, attempt.number)
-        asyncio.get_running_loop().call_later(delay_s + self._ports.jitter_s(), self._apply, event)
+        self._spawn(self._fail_later(Failed(attempt.batch, attempt.number), delay_s + self._ports.jitter_s()))
+
+    async def _fail_later(self, event: Failed, delay_s: float) -> None:
+        await asyncio.sleep(delay_s)
+        self._apply(event)
 
     def _forget(self, record: AttemptRecord) -> None:
         self._ports.engine.cancel(list(record.out.values()))
@@ -311,6 +318,7 @@ class Pipeline:
         self._measure(record, now_us)
         self._trouble.pop(attempt.batch, None)
         self._slices.pop(attempt.batch, None)
+        self._listener.status("")
         figures = record.figures(now_us, self._began_us)
         self._began_us = record.began_us
         self._listener.progress(progress_event(self._query.name, manifest, figures))

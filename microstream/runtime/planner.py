@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
-from microstream.checkpoint.manifest import SourceState
+from microstream.checkpoint.manifest import SourceState, Status
 from microstream.clock import END_US
 from microstream.runtime.delivery import Delivery
 from microstream.runtime.head import Head
@@ -58,6 +58,7 @@ class Planner:
         self._found: BoundsBySource = {}
         self._asked_us = 0
         self._fruitless = 0
+        self._exhausted = False
         self._records = min(FIRST_RECORDS, query.settings.max_records)
         self._last_start_us: int | None = None
         self._until: Ends | None = None
@@ -85,6 +86,7 @@ class Planner:
             slice_ = await self._slice()
             if version != (self._pipeline.version, self._pipeline.next_batch) or not self._is_wanted():
                 continue
+            self._exhausted = slice_ is None
             if slice_ is None:
                 await self._rest()
                 continue
@@ -109,7 +111,9 @@ class Planner:
     def _is_over(self) -> bool:
         if self._head.manifest.finished:
             return True
-        return self._until is not None and self._pipeline.is_idle and self.has_committed(self._until)
+        if self._until is None or not self._exhausted:
+            return False
+        return self._pipeline.is_idle and self.has_committed(self._until)
 
     def _is_wanted(self) -> bool:
         if self._stopped or not self._pipeline.may_plan():
@@ -147,7 +151,8 @@ class Planner:
         found = await self._bounds()
         until = self._until or {}
         bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
-        sources = await self._watch.current(self._pipeline.ledger(), bounds)
+        ledger = self._pipeline.ledger()
+        sources = await self._watch.current(ledger, bounds)
         now_us = self._ports.clock.now_us()
         seen = views(sources, bounds, self._pipeline.record_bytes)
         self._watch.note_quiet(seen, now_us)
@@ -161,10 +166,11 @@ class Planner:
             batch_time_us=max(now_us, self._pipeline.batch_time_us() + 1),
             ranges=ranges,
             sources=sources,
-            idle=self._idle(sources, now_us),
+            idle=await self._idle(sources, now_us),
             finished=finished_partitions(sources, bounds, ranges),
         )
-        return slice_ if ranges or self._closes(slice_) else None
+        # New partitions, and records that retention removed, are put on record even if there is nothing to read.
+        return slice_ if ranges or sources != ledger or self._closes(slice_) else None
 
     async def _bounds(self) -> BoundsBySource:
         """What sources hold. With a backlog, an answer of a moment ago is as good: a batch takes less."""
@@ -173,10 +179,12 @@ class Planner:
             self._found, self._asked_us = await self._watch.bounds(), now_us
         return self._found
 
-    def _idle(self, sources: Sequence[SourceState], now_us: int) -> frozenset[tuple[str, str]]:
+    async def _idle(self, sources: Sequence[SourceState], now_us: int) -> frozenset[tuple[str, str]]:
         if self._until is not None:
             return frozenset()
-        return idle_partitions(sources, self._watch.nodes, self._watch.quiet_since, now_us)
+        quiet = idle_partitions(sources, self._watch.nodes, self._watch.quiet_since, now_us)
+        known = {(s.name, line.partition) for s in sources for line in s.partitions if line.status is Status.IDLE}
+        return (quiet & known) | await self._watch.caught_up(quiet - known, sources)
 
     def _closes(self, slice_: Slice) -> bool:
         if not self._pipeline.is_idle:

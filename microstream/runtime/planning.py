@@ -143,7 +143,7 @@ def cut_ends(bounds: Mapping[str, Bounds], ends: Mapping[str, int] | None) -> Ma
 
 def _cut(at: Bounds, end: int) -> Bounds:
     """What lies beyond `end` stays for another run: then this is not the end of the partition."""
-    return replace(at, end=end, finished=False) if end < at.end else at
+    return replace(at, low=min(at.low, end), end=end, finished=False) if end < at.end else at
 
 
 def views(

@@ -30,6 +30,7 @@ from microstream.runtime.driver import Driver
 from microstream.runtime.engine import Engine
 from microstream.runtime.inline import InlineEngine
 from microstream.runtime.ports import Ports, QuerySpec
+from microstream.runtime.recovery import told
 from microstream.runtime.trigger import AvailableNow, Continuously, Trigger
 from microstream.settings import Settings
 
@@ -206,8 +207,8 @@ class StreamingQuery:
         try:
             asyncio.run(self._drive(spec, open_world))
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the query
-            self.exception = error
-            self.status = f"failed: {error}"
+            self.exception = told(error, self.name)
+            self.status = f"failed: {self.exception}"
         finally:
             if temporary is not None:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -304,7 +305,7 @@ def start_query(
     temporary = tempfile.mkdtemp(prefix="microstream-") if checkpoint is None else None
     folder = temporary or str(checkpoint)
     workers = chosen.workers or min(os.cpu_count() or 1, 4)
-    address, threads = scheduler_of(client) if client is not None else (None, workers)
+    address, threads, security = scheduler_of(client) if client is not None else (None, workers, None)
     _replace_active(name)
     spec = QuerySpec(
         name=name,
@@ -312,14 +313,14 @@ def start_query(
         trigger=trigger,
         settings=chosen,
         lanes=lanes,
-        default_lanes=min(threads, 16),
+        default_lanes=max(1, min(threads, 16)),
         default_start="earliest" if isinstance(trigger, AvailableNow) else "latest",
         takeover=takeover,
         storage_options=storage_options or {},
     )
 
     def open_world() -> Ports:
-        return _world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers))
+        return _world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
 
     query = StreamingQuery(name, stages)
     with _registry:

@@ -19,12 +19,15 @@ from microstream.checkpoint.manifest import (
     SourceState,
     Status,
 )
+from microstream.checkpoint.store import StoreError
 from microstream.clock import BEGINNING_US
 from microstream.errors import (
     BadRecordError,
     CheckpointError,
     ConnectorError,
     FencedError,
+    InternalError,
+    MicrostreamError,
     PlanError,
     UnreachableError,
     UserFunctionError,
@@ -35,7 +38,7 @@ from microstream.plan.stages import Operator, Stages
 from microstream.state.hashing import HASH_ID
 from microstream.state.lanes import lane_starts, rescale
 
-__all__ = ["StartOffsets", "Verdict", "first_manifest", "new_sources", "resumed", "verdict"]
+__all__ = ["StartOffsets", "Verdict", "first_manifest", "new_sources", "resumed", "told", "verdict"]
 
 StartOffsets = Mapping[str, tuple[Mapping[str, int], Mapping[str, str]]]
 """Source -> (partition -> first offset, topic -> id)."""
@@ -57,12 +60,34 @@ def verdict(error: BaseException) -> Verdict:
     match error:
         case UserFunctionError() | BadRecordError() | FencedError() | CheckpointError() | PlanError():
             return Verdict.STOP
-        case UnreachableError():
+        case UnreachableError() | StoreError():
             return Verdict.WAIT
         case ConnectorError():
             return Verdict.STOP
         case _:
             return Verdict.AGAIN
+
+
+def told(error: BaseException, query: str) -> BaseException:
+    """What users of `query` see of `error`: one of ours that names the query, and never the bare error of a library."""
+    match error:
+        case MicrostreamError():
+            return error if f"query {query}" in str(error) else error.at(f"query {query}")
+        case StoreError():
+            seen: MicrostreamError = CheckpointError.of(
+                f"query {query}",
+                [str(error).rstrip(".")],
+                "What was committed before is safe: mend it and start the query again.",
+            )
+        case Exception():
+            seen = InternalError(
+                f"query {query}: {type(error).__name__}: {error}. This should not happen: please report it. What was "
+                "committed is safe, and the query can be started again."
+            )
+        case _:
+            return error
+    seen.__cause__ = error
+    return seen
 
 
 def first_manifest(

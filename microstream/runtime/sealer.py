@@ -47,7 +47,7 @@ class Sealer:
         """
         attempt = task.attempt
         with self._lock:
-            for key in [k for k in self._open if k[0] < attempt.batch - 1]:
+            for key in [k for k in self._open if _is_over(k, attempt)]:
                 del self._open[key]
             bundle = self._open.setdefault((attempt.batch, attempt.number), _Open())
             if bundle.sealed:
@@ -74,3 +74,9 @@ class Sealer:
             (Sealed(execution=part.execution, name=part.name, segment=segment), part.table)
             for part, segment in zip(parts, segments, strict=True)
         )
+
+
+def _is_over(key: tuple[int, int], attempt: Attempt) -> bool:
+    """Two batches may be in flight; an older attempt at the same batch was discarded."""
+    batch, number = key
+    return batch < attempt.batch - 1 or (batch == attempt.batch and number < attempt.number)

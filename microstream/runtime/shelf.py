@@ -38,7 +38,7 @@ class Shelf:
     ) -> None:
         """Keep `tables[operator][target lane]`; what two batches ago was kept is not wanted any more."""
         with self._lock:
-            for place in [p for p in self._held if p[0] < attempt.batch - 1]:
+            for place in [p for p in self._held if _is_over(p, attempt)]:
                 del self._held[place]
             self._held[attempt.batch, attempt.number, level, lane] = (execution, tables)
 
@@ -58,3 +58,9 @@ class Shelf:
                 f"{self._address} {what}"
             )
         return held[1][fetch.operator][fetch.target]
+
+
+def _is_over(place: Place, attempt: Attempt) -> bool:
+    """Two batches may be in flight; an older attempt at the same batch was discarded."""
+    batch, number, _, _ = place
+    return batch < attempt.batch - 1 or (batch == attempt.batch and number < attempt.number)

@@ -97,6 +97,22 @@ class SourceWatch:
             else:
                 self.quiet_since.setdefault(key, now_us)
 
+    async def caught_up(
+        self, candidates: frozenset[tuple[str, str]], sources: Sequence[SourceState]
+    ) -> frozenset[tuple[str, str]]:
+        """Those of `candidates` (source, partition) that hold nothing unread, not even in an open transaction."""
+        caught_up = set()
+        for source in sources:
+            mine = {partition for name, partition in candidates if name == source.name}
+            if mine:
+                ends = await self._ask(self._probes[source.name].unstable_ends)
+                caught_up |= {
+                    (source.name, line.partition)
+                    for line in source.partitions
+                    if line.partition in mine and line.next_offset >= ends.get(line.partition, 0)
+                }
+        return frozenset(caught_up)
+
     async def close(self) -> None:
         """Let go of all connections."""
         for probe in self._probes.values():

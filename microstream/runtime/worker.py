@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from microstream.checkpoint.bundle import read_segments
 from microstream.checkpoint.codec import decode
+from microstream.checkpoint.invariants import MAX_RUNS
 from microstream.checkpoint.keys import JOB, manifest_key
 from microstream.checkpoint.manifest import HASH_SPACE, Segment
-from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
+from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, SourceConnector, Writer
 from microstream.errors import UserFunctionError
 from microstream.operators.aggregate import finish, merge, partial_schema
@@ -95,6 +96,7 @@ class LaneWorker:
         self._shelf = Shelf(address)
         self._sealer = Sealer(store, new_id)
         self._states: dict[tuple[str, int], dict[str, WindowState]] = {}
+        self._touched: dict[tuple[str, int], int] = {}
         self._outbox: dict[Segment, tuple[int, pa.Table]] = {}
         self._readers: dict[tuple[str, int], Reader] = {}
         self._writers: dict[tuple[str, int], Writer] = {}
@@ -115,10 +117,10 @@ class LaneWorker:
         return [self._shelf.take(fetch) for fetch in wanted]
 
     def check_checkpoint(self) -> str:
-        """Why this worker cannot read the checkpoint of its job; empty if it can."""
+        """Why this worker cannot read the checkpoint of its job; empty if it can. Raises StoreError: ask again."""
         try:
             found = self._store.get(JOB)
-        except StoreError as problem:
+        except NotFoundError as problem:
             return str(problem)
         return "" if self._job.id.encode() in found else f"{self._store.url} holds another job here"
 
@@ -134,7 +136,7 @@ class LaneWorker:
     def _run_stage(self, task: StageTask) -> StageReceipt:
         execution = Execution(level=task.level, lane=task.lane, address=self._address, id=self._new_id())
         # A discarded attempt may still be reading: a consumer serves one task at a time.
-        with self._turn("source", task.lane):
+        with self._turn("read", task.lane) if task.ranges else nullcontext():
             incoming = read_sources(self._job.stages.sources, task, self._reader)
         entering: dict[int, Rows | None] = dict(incoming.rows)
         parts, changes = self._advance_operators(task, execution, entering)
@@ -195,7 +197,7 @@ class LaneWorker:
     def _blame(self, failure: UserFunctionFailed, task: StageTask, incoming: Incoming) -> UserFunctionError:
         name = getattr(failure.node, "name", type(failure.node).__name__.lower())
         position = incoming.position_of(failure.origin)
-        what = f"{type(failure.cause).__name__}: {failure.cause}"
+        what = f"{type(failure.cause).__name__}: {failure.cause}".rstrip(".")
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
             f"{what}. Nothing of this batch was committed: mend the function and start the query again.",
@@ -240,6 +242,7 @@ class LaneWorker:
                 watermark_us=closing[operator.id],
                 batch=task.attempt.batch,
                 merge=partial(merge, node=operator.node),
+                most_runs=max(2, MAX_RUNS // (task.lanes * len(self._operators)) - 1),
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
             if done.closed is not None:
@@ -312,6 +315,10 @@ class LaneWorker:
             held[attempt.commit_id] = state
             while len(held) > STATES_KEPT:
                 del held[next(iter(held))]
+            self._touched[operator, lane] = attempt.batch
+            # Every lane runs in every batch: one that did not lately has moved to another worker.
+            for moved in [key for key, batch in self._touched.items() if batch < attempt.batch - STATES_KEPT]:
+                del self._touched[moved], self._states[moved]
 
     # -- sinks --------------------------------------------------------------------------------------------------
 
@@ -354,7 +361,7 @@ class LaneWorker:
             rows=pa.concat_tables(tables),
             chunks=task.outbox.chunks,
         )
-        with self._turn(task.sink, task.lane):
+        with self._turn(f"sink:{task.sink}", task.lane):
             confirmed = self._writer(task.sink, task.lane).publish(outgoing)
         with self._lock:
             for segment in task.outbox.segments:

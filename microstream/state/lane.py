@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from microstream.errors import InternalError
-from microstream.state.tiers import tier
+from microstream.state.tiers import MOST, tier
 
 __all__ = ["END", "LaneRun", "Merge", "Step", "WindowState", "step"]
 
@@ -159,7 +159,15 @@ class Step:
     dropped: tuple[tuple[int, int], ...]
 
 
-def step(state: WindowState, delta: pa.Table | None, *, watermark_us: int, batch: int, merge: Merge) -> Step:
+def step(
+    state: WindowState,
+    delta: pa.Table | None,
+    *,
+    watermark_us: int,
+    batch: int,
+    merge: Merge,
+    most_runs: int = MOST,
+) -> Step:
     """Take in a batch's partials, close windows that end at or before `watermark_us` (semantics 15).
 
     Rows of `delta` that close at once never become a run. At most one run is added; `tiers` says which older
@@ -177,6 +185,8 @@ def step(state: WindowState, delta: pa.Table | None, *, watermark_us: int, batch
         Id of the batch, greater than that of any run.
     merge
         Of the operator.
+    most_runs
+        How many runs the lane may have.
     """
     if watermark_us < state.closed_before_us:
         raise InternalError(f"batch {batch}: watermark fell from {state.closed_before_us} to {watermark_us}")
@@ -188,7 +198,7 @@ def step(state: WindowState, delta: pa.Table | None, *, watermark_us: int, batch
     before = state.runs if fresh is None else (*state.runs, fresh)
     closed = _merged([run.until(watermark_us) for run in before], merge)
     still_open = tuple(run for run in (run.after(watermark_us) for run in state.runs) if run.rows)
-    added, kept = _added(still_open, None if fresh is None else fresh.after(watermark_us), merge)
+    added, kept = _added(still_open, None if fresh is None else fresh.after(watermark_us), merge, most_runs)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
     return Step(
@@ -200,12 +210,12 @@ def step(state: WindowState, delta: pa.Table | None, *, watermark_us: int, batch
 
 
 def _added(
-    runs: tuple[LaneRun, ...], fresh: LaneRun | None, merge: Merge
+    runs: tuple[LaneRun, ...], fresh: LaneRun | None, merge: Merge, most_runs: int
 ) -> tuple[LaneRun | None, tuple[LaneRun, ...]]:
     """The run that the batch adds, and the older ones that stay beside it."""
     if fresh is None or not fresh.rows:
         return None, runs
-    swallowed, level = tier([run.level for run in runs])
+    swallowed, level = tier([run.level for run in runs], most_runs - 1)
     table = _merged([*(runs[at].table for at in swallowed), fresh.table], merge)
     if table is None:
         raise InternalError(f"merging the run of batch {fresh.batch} lost its rows")

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 __all__ = ["FANOUT", "tier"]
 
+MOST = 64
 FANOUT = 8
 """Runs of one level that become one run of the next."""
 
 
-def tier(levels: Sequence[int]) -> tuple[tuple[int, ...], int]:
+def tier(levels: Sequence[int], most: int = MOST) -> tuple[tuple[int, ...], int]:
     """Which runs to merge into the run that a batch is about to add, and the level of the result.
 
     A batch adds level 0. The `FANOUT`-th run of a level turns all runs of that level and below into one of
@@ -22,6 +23,8 @@ def tier(levels: Sequence[int]) -> tuple[tuple[int, ...], int]:
     ----------
     levels
         Level of each run there is.
+    most
+        Where there are so many runs, at least 1, all are merged: the limit of a manifest counts for all lanes.
 
     Returns
     -------
@@ -38,4 +41,6 @@ def tier(levels: Sequence[int]) -> tuple[tuple[int, ...], int]:
     level = 0
     while sum(1 for other in levels if other == level) >= FANOUT - 1:
         level += 1
+    if len(levels) >= most:
+        level = 1 + max(levels)
     return tuple(at for at, other in enumerate(levels) if other < level), level

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from processes import Program, until
 
 from microstream.checkpoint.commit import head
 from microstream.checkpoint.local import LocalStore
+from microstream.checkpoint.owner import Owner
 from microstream.testing.kafka import Broker, unique
 
-__all__ = ["Gauges", "Scale", "Site", "Supervised"]
+__all__ = ["FULL", "Gauges", "Scale", "Site", "Supervised"]
+
+FULL = os.environ.get("MICROSTREAM_CHAOS") == "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +95,11 @@ class Gauges:
         """Drivers that took the checkpoint over."""
         return len(self._store.list("epoch/"))
 
-    def epoch(self) -> int:
-        """Epoch of the newest manifest; 0 where there is none."""
+    def owner_pid(self) -> int:
+        """Process that wrote the newest manifest; 0 where there is none."""
         newest = head(self._store)
-        return 0 if newest is None else newest.epoch
+        owner = None if newest is None else Owner.parse(newest.owner)
+        return 0 if owner is None else owner.pid
 
     def manifests(self) -> int:
         """Number of the newest manifest."""
@@ -192,8 +197,8 @@ class Supervised:
         self._until(self._is_consumed, f"all of {self._fed} records to be committed")
 
     def await_ownership(self) -> None:
-        """Return when the newest driver has written its first manifest."""
-        self._until(lambda: self.gauges.epoch() == self.gauges.epochs(), "the newest driver to own the checkpoint")
+        """Return when the run has written its first manifest."""
+        self._until(lambda: self.gauges.owner_pid() == self.program.pid, "the query to own its checkpoint")
 
     def await_workers(self) -> list[psutil.Process]:
         """The workers of the local cluster, once there are any."""

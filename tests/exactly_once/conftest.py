@@ -6,7 +6,7 @@ import os
 
 import pytest
 from bids import PARTITIONS, Bids
-from chaos import Scale
+from chaos import FULL, Scale
 
 from microstream.testing.kafka import Broker, unique
 
@@ -14,7 +14,7 @@ from microstream.testing.kafka import Broker, unique
 @pytest.fixture(scope="session")
 def scale() -> Scale:
     seed = int(os.environ.get("MICROSTREAM_CHAOS_SEED", "1"))
-    if os.environ.get("MICROSTREAM_CHAOS") == "full":
+    if FULL:
         return Scale(
             bids=Bids(count=2_000_000),
             driver_kills=30,
@@ -25,12 +25,12 @@ def scale() -> Scale:
             seed=seed,
         )
     return Scale(
-        bids=Bids(count=200_000),
-        driver_kills=4,
-        worker_kills=4,
+        bids=Bids(count=100_000),
+        driver_kills=3,
+        worker_kills=3,
         broker_restarts=2,
         second_drivers=3,
-        slice_records=4_000,
+        slice_records=3_000,
         seed=seed,
     )
 

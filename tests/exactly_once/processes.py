@@ -39,6 +39,10 @@ class Program:
         self._process = _spawn([str(APP), *arguments], log)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         return self._process.poll() is None
 
@@ -64,7 +68,7 @@ class Program:
     def workers(self) -> list[psutil.Process]:
         """Worker processes of its local cluster that run now."""
         try:
-            children = psutil.Process(self._process.pid).children()
+            children = psutil.Process(self.pid).children()
             return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
         except psutil.Error:
             return []

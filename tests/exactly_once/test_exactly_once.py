@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from bids import PARTITIONS, Bids
-from chaos import Scale, Site, Supervised
+from chaos import FULL, Scale, Site, Supervised
 from processes import BareCluster, Program, until
 from results import Results, assert_conserved, assert_same, expected, published
 
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.timeout(3_600)]
 def test_results_equal_duckdb_for_any_lanes_and_slices(
     broker: Broker, scale: Scale, filled_topic: str, tmp_path: Path, lanes: int, slices: str
 ) -> None:
-    records = scale.bids.count // 100 if slices == "tiny" else scale.bids.count
+    records = scale.bids.count // 50 if slices == "tiny" else scale.bids.count
     options = ("--lanes", str(lanes), "--max-records", str(records), "--trigger", "available_now")
     site = Site.create(broker, tmp_path, *options, topic=filled_topic)
 
@@ -96,10 +97,28 @@ def test_a_function_that_draws_keys_at_random_counts_each_bid_once(
     site = site_of(broker, scale, tmp_path, "--nondeterministic")
 
     with Supervised(site, scale.bids, scale.seed) as query:
-        query.strike([kill_driver, kill_worker] * (scale.driver_kills // 2))
+        query.strike([kill_driver, kill_worker] * (-(-scale.driver_kills // 2)))
         query.finish()
 
     assert_conserved(published(broker, site.out, site.out2, key="lot"), scale.bids)
+
+
+@pytest.mark.skipif(not FULL, reason="takes half an hour: set MICROSTREAM_CHAOS=full")
+def test_everything_at_once_loses_and_repeats_nothing(broker: Broker, scale: Scale, tmp_path: Path) -> None:
+    site = site_of(broker, scale, tmp_path)
+    blows: list[Callable[[Supervised], None]] = [
+        *[kill_driver] * scale.driver_kills,
+        *[kill_worker] * scale.worker_kills,
+        *([restart_broker, crash_broker, restart_broker] if broker.started_here else []),
+        *[start_a_rival, start_a_rival, take_over, take_over, take_over_from_a_zombie],
+    ]
+
+    with Supervised(site, scale.bids, scale.seed) as query:
+        query.random.shuffle(blows)
+        query.strike(blows)
+        query.finish()
+
+    assert_same(published_at(site), expected(scale.bids))
 
 
 def test_bids_are_out_of_order_by_two_seconds_at_most_and_in_any_portions_the_same() -> None:
@@ -154,6 +173,7 @@ def start_a_rival(query: Supervised) -> None:
 
 def take_over(query: Supervised) -> None:
     """The new driver goes on, the old one learns that it is fenced."""
+    query.await_ownership()
     old = query.program
 
     query.adopt(query.launch("--takeover"))
@@ -165,6 +185,7 @@ def take_over(query: Supervised) -> None:
 
 def take_over_from_a_zombie(query: Supervised) -> None:
     """The old driver is frozen meanwhile, and wakes when the new one is far ahead."""
+    query.await_ownership()
     old = query.program
     old.freeze()
     query.adopt(query.launch("--takeover"))

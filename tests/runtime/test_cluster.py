@@ -99,20 +99,20 @@ def test_a_cluster_finds_what_one_thread_finds(client: Client, tmp_path: Path, l
 
 
 def test_a_query_goes_on_where_it_stopped_with_other_lanes_and_more_frames(client: Client, tmp_path: Path) -> None:
-    first = start(plan(60), tmp_path, client, lanes=2)
+    first = start(plan(40), tmp_path, client, lanes=2)
     wait_for_batch(first, 3)
     first.stop()
     stopped = head_of(tmp_path)
     assert not stopped.finished
 
-    second = start(plan(70), tmp_path, client, lanes=3)
+    second = start(plan(45), tmp_path, client, lanes=3)
 
     assert second.await_termination(PATIENCE_S)
     assert second.id == first.id
-    assert rows_of(plan(70), first, second) == expected(plan(70))
+    assert rows_of(plan(45), first, second) == expected(plan(45))
     head = head_of(tmp_path)
     assert (head.finished, head.lanes, head.epoch) == (True, 3, stopped.epoch + 1)
-    assert head.batch == 69
+    assert head.batch == 44
 
 
 def test_a_finished_query_returns_at_once_and_writes_no_batch(client: Client, tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_two_queries_on_one_cluster_do_not_meet(client: Client, tmp_path: Path) 
 
 
 def test_the_death_of_a_worker_changes_no_result(client: Client, tmp_path: Path) -> None:
-    stages = plan(80)
+    stages = plan(50)
     pids = client.run(os.getpid)
     query = start(stages, tmp_path, client, lanes=4)
     wait_for_batch(query, 10)

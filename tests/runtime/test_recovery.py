@@ -256,7 +256,7 @@ def test_a_key_that_may_now_be_null_keeps_its_state() -> None:
         (UnreachableError("away"), Verdict.WAIT),
         (ExchangeLostError("gone"), Verdict.AGAIN),
         (StateMissingError("gone"), Verdict.AGAIN),
-        (StoreError("timeout"), Verdict.AGAIN),
+        (StoreError("timeout"), Verdict.WAIT),
         (InternalError("refused"), Verdict.AGAIN),
         (MemoryError(), Verdict.AGAIN),
     ],

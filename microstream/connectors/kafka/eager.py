@@ -1,4 +1,4 @@
-"""At least once: produced as soon as it is computed, confirmed when all in-sync replicas have it."""
+"""At least once: produced from the outbox without transactions, confirmed when all in-sync replicas have it."""
 
 from __future__ import annotations
 

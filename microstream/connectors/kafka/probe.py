@@ -50,13 +50,15 @@ class KafkaProbe:
     def bounds(self) -> Mapping[str, Bounds]:
         """Low and last stable end of all partitions, new ones included. Raises ConnectorError when unreachable."""
         described = self._describe()
-        lows, ends = self._ask(self._known, EARLIEST), self._ask(self._known, LATEST)
+        # A local name: two threads may ask at once, and each must get an answer to its own question.
+        known = self._known
+        lows, ends = self._ask(known, EARLIEST), self._ask(known, LATEST)
         there = self._partitions(described)
-        if there != self._known:
+        if there != known:
             _await_all(lows)
             _await_all(ends)
             self._known = there
-            lows, ends = self._ask(self._known, EARLIEST), self._ask(self._known, LATEST)
+            lows, ends = self._ask(there, EARLIEST), self._ask(there, LATEST)
         low, end = self._numbers(lows), self._numbers(ends)
         if not self._freeze_end:
             return {name: Bounds(low=low[name], end=end[name]) for name in end}
@@ -97,6 +99,11 @@ class KafkaProbe:
         )
         return asked
 
+    def unstable_ends(self) -> Mapping[str, int]:
+        """Ends including the records of transactions that are still open."""
+        asked = self._ask(self._known, LATEST, IsolationLevel.READ_UNCOMMITTED)
+        return self._numbers(asked)
+
     def _partitions(self, described: Mapping[str, Future[Any]]) -> tuple[TopicPartition, ...]:
         return tuple(
             TopicPartition(topic, number)
@@ -104,12 +111,14 @@ class KafkaProbe:
             for number in sorted(part.id for part in self._result(future, topic).partitions)
         )
 
-    def _ask(self, spots: Sequence[TopicPartition], spec: Any) -> dict[TopicPartition, Future[Any]]:
+    def _ask(
+        self, spots: Sequence[TopicPartition], spec: Any, level: IsolationLevel = IsolationLevel.READ_COMMITTED
+    ) -> dict[TopicPartition, Future[Any]]:
         if not spots:
             return {}
         asked: dict[TopicPartition, Future[Any]] = self._admin.list_offsets(
             dict.fromkeys(spots, spec),
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=level,
             request_timeout=TIMEOUT_S,
         )
         return asked

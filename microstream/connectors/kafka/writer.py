@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from microstream.clock import Clock, SystemClock
+from microstream.connectors.kafka.bounded import within
 from microstream.connectors.kafka.client import refused
 from microstream.connectors.kafka.marker import Marker, chunks_done, marker_group
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds, records_of
@@ -106,7 +107,7 @@ class TransactionalWriter:
         largest = {"message.max.bytes": limits.largest_bytes} if limits.largest_bytes >= 1_000 else {}
         settings = {**PRODUCE, "batch.size": min(LARGEST_BATCH_BYTES, limits.largest_bytes), **largest}
         self._producer = self._rules.cluster.producer(settings, {"transactional.id": self._group})
-        self._producer.init_transactions(self._wait_s)
+        within(self._wait_s, self._producer.init_transactions)
         return chunks_done(
             self._read_marker(),
             batch=outgoing.batch,
@@ -121,10 +122,14 @@ class TransactionalWriter:
         try:
             self._membership = consumer.consumer_group_metadata()
             [found] = consumer.committed([TopicPartition(self._rules.topic, 0)], self._wait_s)
+            if found.error is not None:
+                raise KafkaException(found.error)
+        except KafkaException as problem:
+            if problem.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return Marker()
+            raise
         finally:
             consumer.close()
-        if found.error is not None:
-            raise KafkaException(found.error)
         return Marker.of(found)
 
     def _commit_chunk(self, outgoing: Outgoing, number: int) -> None:
@@ -135,8 +140,9 @@ class TransactionalWriter:
         now_ms = self._clock.now_us() // 1000
         enqueue(self._producer, self._rules.topic, rows, self._accepts(), now_ms)
         marker = Marker(batch=outgoing.batch, chunk=number + 1, chunks=len(outgoing.chunks))
-        self._producer.send_offsets_to_transaction([marker.at(self._rules.topic)], self._membership, self._wait_s)
-        self._producer.commit_transaction(self._wait_s)
+        offsets = [marker.at(self._rules.topic)]
+        within(self._wait_s, self._producer.send_offsets_to_transaction, offsets, self._membership)
+        within(self._wait_s, self._producer.commit_transaction)
 
     def _accepts(self) -> TopicLimits:
         if self._limits is None:

@@ -67,6 +67,10 @@ class MemoryProbe:
         """Tables have no record time."""
         return dict.fromkeys(partitions)
 
+    def unstable_ends(self) -> Mapping[str, int]:
+        """The end."""
+        return {PARTITION: self._tables}
+
     def close(self) -> None:
         """Nothing to let go of."""
 

@@ -228,7 +228,7 @@ class SimCluster:
         entry = self._entries[key] = _Entry(task, [(engine, task)])
         self._schedule(address, key, entry)
         if self._happens(self.faults.run_twice):
-            delay_s = self.world.random.uniform(0.0, 0.05)
+            delay_s = self.world.random.choice((0.004, 0.03, 0.3)) * self.world.random.random()
             self.world.loop.call_later(delay_s, self._schedule, address, key, entry, context=self.world.background)
 
     def release(self, engine: SimEngine, task: Task) -> None:
@@ -272,7 +272,7 @@ class SimCluster:
             result = TaskFailed(task=entry.task, error=error)
         delay_s = self.world.random.uniform(0.0, 0.004)
         if self._happens(self.faults.delayed):
-            delay_s = self.world.random.uniform(0.5, 20.0)
+            delay_s = self.world.random.choice((0.05, 1.0, 20.0)) * self.world.random.random()
         self.world.loop.call_later(delay_s, self._report, entry, result, context=self.world.background)
 
     def _report(self, entry: _Entry, result: EngineEvent) -> None:
@@ -317,7 +317,7 @@ class SimEngine:
         """Release tasks; what runs goes on, and its receipt may still be under way."""
         self._require_alive()
         for task in tasks:
-            if self._cluster.world.random.random() < 0.7:
+            if self._cluster.world.random.random() < 0.5:
                 self._cluster.release(self, task)
 
     def memory_fraction(self) -> float:

@@ -16,7 +16,7 @@ __all__ = ["ACTOR", "Process", "Stuck", "VirtualLoop"]
 
 T = TypeVar("T")
 
-MAX_CALLBACKS = 5_000_000
+MAX_CALLBACKS = 500_000
 """A run that needs more goes round in circles at one moment of virtual time."""
 
 

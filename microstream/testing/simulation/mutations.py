@@ -47,9 +47,13 @@ def mutated(name: str) -> AbstractContextManager[Any]:
 
 
 def find(name: str, seeds: Iterable[int]) -> Outcome | None:
-    """The first of `seeds` that shows mutation `name`; None if none does."""
-    with mutated(name):
-        return next((outcome for seed in seeds if (outcome := simulate(seed)).problems), None)
+    """The first of `seeds` that fails under mutation `name` and does not without it; None if none does."""
+    for seed in seeds:
+        with mutated(name):
+            outcome = simulate(seed)
+        if outcome.problems and not simulate(seed).problems:
+            return outcome
+    return None
 
 
 def _all(*breaks: AbstractContextManager[Any]) -> AbstractContextManager[Any]:
@@ -82,7 +86,7 @@ def no_epoch_check() -> AbstractContextManager[Any]:
     def unchecked(*_: Any, **__: Any) -> None:
         """Nothing is asked."""
 
-    return _all(*(replaced(module, "check_not_fenced", unchecked) for module in (commit, takeover, gc)))
+    return _all(*(replaced(module, "check_not_fenced", unchecked) for module in (commit, takeover, gc, delivery)))
 
 
 def no_fence() -> AbstractContextManager[Any]:

@@ -30,6 +30,7 @@ from microstream.testing.simulation.loop import Stuck
 from microstream.testing.simulation.mishaps import Mishap, flip_a_bit, pin_now_and_then, raise_a_zombie, roll_back
 from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query, sink_topics
 from microstream.testing.simulation.scenario import Scenario, draw
+from microstream.testing.simulation.seams import on_this_thread
 from microstream.testing.simulation.sink import rows_of
 from microstream.testing.simulation.source import Topic
 from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
@@ -121,7 +122,9 @@ class Simulation:
         faults.lost_request = faults.lost_reply = faults.late_request = s.fault_rate / 2
         faults.crash, faults.pause = s.crash_rate, s.crash_rate / 4
         self.store_faults.server_error = self.store_faults.conflict = self.store_faults.retried = s.fault_rate
-        self.cluster_faults.run_twice = s.fault_rate
+        self.cluster_faults.run_twice = s.run_twice
+        if s.mishap == "stragglers":
+            self.cluster_faults.delayed = 0.3
 
     # -- the run -------------------------------------------------------------------------------------------------
 
@@ -129,7 +132,8 @@ class Simulation:
         """Run to the end and judge."""
         limit_s = self.scenario.calm_after_s + PATIENCE_S
         try:
-            self.world.run(self._main(), until_s=limit_s + AFTERMATH_S)
+            with on_this_thread():
+                self.world.run(self._main(), until_s=limit_s + AFTERMATH_S)
         except Stuck as stuck:
             self.problems.append(f"the query does not end: {stuck}")
         else:
@@ -235,7 +239,8 @@ class Simulation:
         """Another driver lives: a replica that waits for its turn is told so, and a zombie finds newer markers."""
         if isinstance(error, MarkerAheadError):
             return actor is not self.drivers[-1]
-        return self.scenario.replicas > 1 and isinstance(error, CheckpointError)
+        refused = isinstance(error, CheckpointError) and "takeover=True" in str(error)
+        return self.scenario.replicas > 1 and refused
 
     async def _drive(self, actor: Actor, replica: int) -> None:
         s, world = self.scenario, self.world

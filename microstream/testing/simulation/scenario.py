@@ -47,7 +47,8 @@ class Scenario:
     same_host
         Whether both supervisors live on one machine.
     mishap
-        What happens to the checkpoint itself (mishaps.py): "roll back", "bit flip", "pins", "zombie" or "".
+        What happens to the checkpoint itself (mishaps.py): "roll back", "bit flip", "pins", "zombie" or "";
+        "stragglers": receipts come late and attempts fail often.
     """
 
     partitions: tuple[int, ...]
@@ -69,6 +70,7 @@ class Scenario:
     gc_every: int
     manifests: int
     idle_timeout_us: int | None
+    run_twice: float
     fault_rate: float
     crash_rate: float
     calm_after_s: float
@@ -86,7 +88,7 @@ def draw(random: Random) -> Scenario:
     partitions = tuple(random.randint(1, 3) for _ in range(topics))
     window_us = random.choice((5, 10, 20)) * SECOND_US
     delay_us = random.choice((0, 2, 5)) * SECOND_US
-    mishap = random.choice(("roll back", "bit flip", "pins", "zombie", "", "", "", ""))
+    mishap = random.choice(("roll back", "bit flip", "pins", "zombie", "stragglers", "", "", ""))
     alone = mishap in ("roll back", "bit flip")
     late = random.random() < 0.25 and not alone
     span_s = random.uniform(3.0, 25.0)
@@ -99,7 +101,7 @@ def draw(random: Random) -> Scenario:
         outer_us=window_us * random.randint(2, 3) if random.random() < 0.4 else None,
         delay_us=delay_us,
         disorder_us=delay_us + 8 * SECOND_US if late else delay_us,
-        random_keys=random.random() < 0.3 and not alone,
+        random_keys=random.random() < 0.4 and not alone,
         raw=random.random() < 0.4,
         late=late,
         replicas=2 if random.random() < 0.25 and not alone else 1,
@@ -110,12 +112,19 @@ def draw(random: Random) -> Scenario:
         gc_every=random.choice((2, 5, 50)),
         manifests=random.choice((2, 4, 100)),
         idle_timeout_us=2 * SECOND_US if late and random.random() < 0.5 else None,
+        run_twice=random.choice((0.0, 0.02, 0.1)),
         fault_rate=random.choice((0.0, 0.01, 0.03)),
         crash_rate=random.choice((0.0, 0.002, 0.005, 0.01)),
         calm_after_s=span_s + random.uniform(0.0, 60.0),
         arrivals=_arrivals(random, partitions, span_s, delay_us + 8 * SECOND_US if late else delay_us),
     )
-    return _haunted(scenario) if mishap == "zombie" else scenario
+    match mishap:
+        case "zombie":
+            return _haunted(scenario)
+        case "stragglers":
+            return replace(scenario, lanes=max(2, scenario.lanes), workers=3, random_keys=True, fault_rate=0.03)
+        case _:
+            return scenario
 
 
 def _haunted(scenario: Scenario) -> Scenario:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["replaced"]
+from microstream.connectors.kafka import writer
+
+__all__ = ["on_this_thread", "replaced"]
 
 
 @contextmanager
@@ -18,3 +20,14 @@ def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
         yield
     finally:
         setattr(owner, name, original)
+
+
+@contextmanager
+def on_this_thread() -> Iterator[None]:
+    """Kafka calls are made where they are asked for inside; in production a thread guards against those that hang."""
+
+    def within(limit_s: float, call: Callable[..., Any], *args: Any) -> Any:
+        return call(*args, limit_s)
+
+    with replaced(writer, "within", within):
+        yield

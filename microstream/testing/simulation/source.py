@@ -116,6 +116,15 @@ class SimProbe:
 
         return _ask(self._topic.world, f"kafka.bounds {self._topic.name}", apply)
 
+    def unstable_ends(self) -> Mapping[str, int]:
+        """Ends with the records of open transactions."""
+
+        def apply() -> Mapping[str, int]:
+            logs = [self._topic.broker.log(self._topic.name, number) for number in range(self._topic.partitions)]
+            return {f"{log.topic}-{log.partition}": len(log.entries) for log in logs}
+
+        return _ask(self._topic.world, f"kafka.unstable_ends {self._topic.name}", apply)
+
     def identity(self) -> Mapping[str, str]:
         """The topic never changes."""
         return {self._topic.name: "1"}
