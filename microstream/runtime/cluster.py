@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-import dask
 import distributed
 from dask._task_spec import Task as DaskTask
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -20,9 +19,9 @@ from distributed import Client, LocalCluster
 from microstream.errors import ConnectorError, unpacked
 from microstream.runtime.engine import EngineEvent, EngineLost, Job, Task, TaskDone, TaskFailed
 from microstream.runtime.lanes import LanePlugin, Raised, plugin_name, run_task
-from microstream.runtime.preload import LOCAL_CONFIG, is_prepared, prepare_scheduler
 from microstream.runtime.roster import Roster
 from microstream.runtime.task import StageTask
+from microstream.runtime.tuning import is_prepared, scheduler_prepared
 
 __all__ = ["DaskEngine", "local_cluster", "scheduler_of", "task_key"]
 
@@ -82,8 +81,7 @@ async def local_cluster(workers: int) -> LocalCluster:
 
 
 async def _start_local_cluster(workers: int) -> LocalCluster:
-    with dask.config.set(LOCAL_CONFIG):
-        prepare_scheduler()
+    with scheduler_prepared():
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

@@ -170,9 +170,9 @@ class Driver:
     async def _beat(self, head: Head) -> None:
         """A driver that commits nothing for a while still says that it lives; this also confirms publications."""
         rest_us = self._query.settings.heartbeat_us
-        while True:
+        while not self._leaving:
             quiet_us = self._ports.clock.now_us() - head.written_us
-            if quiet_us >= rest_us and not self._leaving:
+            if quiet_us >= rest_us:
                 await head.note(Kind.CONFIRM, self._with_confirmations)
                 if head.is_collection_due():
                     await head.collect()

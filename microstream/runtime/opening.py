@@ -9,7 +9,7 @@ from functools import partial
 from typing import TypeVar, cast
 
 from microstream.checkpoint.codec import JobFile
-from microstream.checkpoint.commit import commit, head
+from microstream.checkpoint.commit import check_not_fenced, commit, head
 from microstream.checkpoint.manifest import Kind, Manifest, SinkState
 from microstream.checkpoint.store import StoreError
 from microstream.checkpoint.takeover import (
@@ -155,6 +155,8 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
     ------
     ConnectorError
         A target is missing or may not be written.
+    FencedError
+        Another driver took over meanwhile.
     CheckpointError
         A sink holds a batch that this checkpoint has not committed, so the checkpoint is older than the sink; or a
         pending batch is so old that its marker has expired.
@@ -165,7 +167,9 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
         state = states[sink.name]
         try:
             await _patient_source(query, ports, announce, probe.check)
-            ask = partial(probe.markers, manifest.job, state.name, range(state.lanes))
+            # All lanes, not only those that this manifest knows to have published: it may be an older copy.
+            lanes = range(max(state.lanes, manifest.lanes))
+            ask = partial(probe.markers, manifest.job, state.name, lanes)
             markers = await _patient_source(query, ports, announce, ask)
         finally:
             await ports.offload(probe.close)
@@ -173,6 +177,8 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
         exactly_once = sink.spec.durable and sink.spec.guarantee == "exactly once"
         problems = _marker_problems(state, markers, manifest, expired_us, exactly_once)
         if problems:
+            # Or another driver took over meanwhile, and it is this one that is behind.
+            await _patient(query, ports, announce, lambda: check_not_fenced(ports.store, manifest.epoch))
             raise CheckpointError.of(
                 f"query {query.name}, checkpoint {manifest.url}",
                 problems,

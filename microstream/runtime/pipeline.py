@@ -195,7 +195,7 @@ class Pipeline:
             record.sources = ledger_after(record.slice, self._nodes, metas)
             record.closing = watermarks_after(record.late, self._query.stages.operators, record.sources)
             for meta in metas:
-                self.record_bytes[meta.source] = meta.bytes / max(1, meta.rows + meta.bad)
+                self.record_bytes[meta.source] = meta.bytes / max(1, meta.end - meta.start)
         if level == self._machine.top_level and (missing := unsealed(record.receipts)):
             self._stumble(record, InternalError(f"batch {attempt.batch}: no bundle holds {', '.join(missing)}"))
             return

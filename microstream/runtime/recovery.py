@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -22,15 +23,11 @@ from microstream.checkpoint.manifest import (
 from microstream.checkpoint.store import StoreError
 from microstream.clock import BEGINNING_US
 from microstream.errors import (
-    BadRecordError,
     CheckpointError,
-    ConnectorError,
-    FencedError,
     InternalError,
     MicrostreamError,
     PlanError,
     UnreachableError,
-    UserFunctionError,
 )
 from microstream.operators.aggregate import partial_schema, shape
 from microstream.plan.nodes import Sink, Source
@@ -58,11 +55,9 @@ class Verdict(Enum):
 def verdict(error: BaseException) -> Verdict:
     """Judge the error of a lane task."""
     match error:
-        case UserFunctionError() | BadRecordError() | FencedError() | CheckpointError() | PlanError():
-            return Verdict.STOP
         case UnreachableError() | StoreError():
             return Verdict.WAIT
-        case ConnectorError():
+        case MicrostreamError() if not isinstance(error, InternalError):
             return Verdict.STOP
         case _:
             return Verdict.AGAIN
@@ -145,7 +140,7 @@ def resumed(head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets)
     problems = _plan_problems(head, stages)
     if problems:
         raise PlanError(
-            f"The query cannot go on from checkpoint {head.url}: {'; '.join(problems)}. Start the query that wrote "
+            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(problems)}. Start the query that wrote "
             "it, or use a new checkpoint folder for this one.",
             checkpoint=head.url,
             problems=problems,
@@ -178,11 +173,9 @@ def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
     for state in head.operators:
         operator = operators.get(state.id)
         if operator is None:
-            problems.append(
-                f"its operator {state.id!r} ({state.shape}) is not in this query, so its state would be lost"
-            )
+            problems.append(f"its operator {state.id!r} is not in this query, so its state would be lost")
         elif shape(operator.node) != state.shape:
-            problems.append(f"operator {state.id!r} was {state.shape} and is now {shape(operator.node)}")
+            problems.append(f"operator {state.id!r} {_changed(state.shape, shape(operator.node))}")
     sources = {node.name: node for node in stages.sources}
     for source in head.sources:
         node = sources.get(source.name)
@@ -201,6 +194,14 @@ def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
             batches = f"{old.pending[0].batch} to {old.pending[-1].batch}"
             problems.append(f"sink {old.name!r} ({old.kind} {old.target}) still has batches {batches} to publish")
     return tuple(problems)
+
+
+def _changed(old: str, new: str) -> str:
+    """The parts of two shapes that differ, as they were and as they are."""
+    was, now = json.loads(old), json.loads(new)
+    names = [name for name in now if was.get(name) != now[name]]
+    before, after = ({name: which.get(name) for name in names} for which in (was, now))
+    return f"was {json.dumps(before)} and is now {json.dumps(after)}"
 
 
 def _new_source(node: Source, starts: StartOffsets) -> SourceState:

@@ -118,7 +118,9 @@ def whole(checkpoint: Path) -> Manifest:
     assert [later.parent for later in history[1:]] == [earlier.commit_id for earlier in history[:-1]]
     for manifest in history:
         read_segments(store, [run.segment for operator in manifest.operators for run in operator.runs])
-        read_segments(store, [s for sink in manifest.sinks for p in sink.pending for lane in p.lanes for s in lane.segments])
+        read_segments(
+            store, [s for sink in manifest.sinks for p in sink.pending for lane in p.lanes for s in lane.segments]
+        )
     return newest
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clicks import append, clicks, numbers, record, run, topic, whole
+from clicks import SCHEMA, append, clicks, numbers, record, run, topic, whole
 from distributed import Client
 
 import microstream as ms
@@ -102,10 +102,9 @@ def test_one_row_of_the_year_9999_does_not_make_the_others_late(broker: Broker, 
     ],
 )
 def test_a_plan_with_a_missing_column_fails_when_it_is_written_and_names_those_there_are(wrong: Any) -> None:
-    frame = ms.read_kafka("clicks", bootstrap_servers="nowhere:9092", schema={"user": "str", "n": "int64"})
-    timed = frame.with_watermark("at", "1s") if "at" in frame.columns else frame
+    frame = ms.read_kafka("clicks", bootstrap_servers="nowhere:9092", schema=SCHEMA, event_time="at")
 
     with pytest.raises(ms.PlanError) as caught:
-        wrong(timed)
+        wrong(frame)
 
-    assert "no column 'usr'. Did you mean 'user'? Columns here: user, n" in str(caught.value)
+    assert "no column 'usr'. Did you mean 'user'? Columns here: user, n, at." in str(caught.value)

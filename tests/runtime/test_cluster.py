@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas as pd
 import psutil
 import pyarrow as pa
 import pytest
 from distributed import Client, LocalCluster
+from distributed.scheduler import DEFAULT_EXTENSIONS
 from queries import SCHEMA, Row, frames, to_memory, totals, tuples
 
 from microstream.checkpoint.codec import decode
@@ -247,6 +249,7 @@ def test_a_checkpoint_belongs_to_one_process_until_that_has_gone(client: Client,
 def test_a_query_without_a_cluster_starts_one_and_leaves_nothing_behind(tmp_path: Path) -> None:
     stages = to_memory(out=frames([("a", 1, 1)], [("b", 2, 2)]))
     before = {p.pid for p in psutil.Process().children(recursive=True)}
+    extensions, config = dict(DEFAULT_EXTENSIONS), dict(dask.config.config["distributed"])
 
     query = start(stages, tmp_path, None, settings={"workers": 1})
     assert query.await_termination(PATIENCE_S)
@@ -255,3 +258,6 @@ def test_a_query_without_a_cluster_starts_one_and_leaves_nothing_behind(tmp_path
     # Python's own helpers of multiprocessing stay until the interpreter ends.
     assert [p.cmdline() for p in left if "resource_tracker" not in " ".join(p.cmdline())] == []
     assert tuples(to_table(query.table(), SCHEMA, "out")) == [("a", 1, 1), ("b", 2, 2)]
+    # Another cluster of this process must find Dask as it was.
+    assert extensions == DEFAULT_EXTENSIONS
+    assert config == dask.config.config["distributed"]

@@ -25,7 +25,7 @@ def exact_run(seed: int, *, random_keys: bool = False) -> tuple[Scenario, list[S
     events = [arrival.event for arrival in scenario.arrivals]
     rows = [
         {"key": group.key, "window_end": group.end_us, **totals._asdict()}
-        for group, totals in oracle.windows(events, scenario.window_us).items()
+        for group, totals in sorted(oracle.windows(events, scenario.window_us).items())
     ]
     return scenario, events, rows
 
@@ -62,6 +62,16 @@ def test_rows_missing_doubled_or_wrong_are_found(seed: int, damage: Callable[[Ro
     problems = oracle.problems_of_inner(scenario, events, damage(rows))
 
     assert problems
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(deadline=None, max_examples=20)
+def test_rows_of_a_key_in_another_order_are_found(seed: int) -> None:
+    _, events, _ = exact_run(seed)
+    rows = [{"id": e.id, "key": e.key, "value": e.value, "ts": e.ts_us} for e in events]
+
+    assert oracle.problems_of_raw(events, rows) == []
+    assert oracle.problems_of_raw(events, rows[::-1])
 
 
 @given(seed=st.integers(0, 10_000))

@@ -25,7 +25,7 @@ from microstream.runtime.assembly import assemble, outbox_of
 from microstream.runtime.batch import Discard, Instruction, Machine
 from microstream.runtime.cluster import task_key
 from microstream.runtime.delivery import Delivery
-from microstream.runtime.engine import ExchangeLostError, Fetch, Task, TaskDone, TaskFailed
+from microstream.runtime.engine import ExchangeLostError, Fetch, Task
 from microstream.runtime.flight import AttemptRecord
 from microstream.runtime.pipeline import Pipeline
 from microstream.runtime.publishing import Active, Publishing
@@ -254,22 +254,6 @@ def source_tasks_too_early() -> AbstractContextManager[Any]:
     return _all(replaced(batch, "may_plan", eager), replaced(pipeline, "may_plan", eager))
 
 
-def old_receipts() -> AbstractContextManager[Any]:
-    """The receipt of an attempt that was given up counts for the next one."""
-    original = Pipeline.returned
-
-    def lenient(self: Pipeline, event: TaskDone | TaskFailed) -> None:
-        task = event.task
-        assert isinstance(task, StageTask)
-        current = next((r for (number, _), r in self._records.items() if number == task.attempt.batch), None)
-        wanted = current.out.get((task.level, task.lane)) if current is not None else None
-        if isinstance(event, TaskDone) and wanted is not None and wanted.ranges == task.ranges:
-            event = TaskDone(task=wanted, receipt=event.receipt)
-        original(self, event)
-
-    return _all(replaced(Pipeline, "returned", lenient), replaced(pipeline, "receipt_problems", lambda *_: ()))
-
-
 def runs_of_aborted_attempts() -> AbstractContextManager[Any]:
     """What an attempt stored before it was given up is committed with the next one."""
     perform = Pipeline._perform
@@ -314,7 +298,6 @@ MUTATIONS: dict[str, Break] = {
         any_execution,
         late_by_this_batch,
         source_tasks_too_early,
-        old_receipts,
         runs_of_aborted_attempts,
     )
 }

@@ -66,7 +66,8 @@ def problems_of_inner(scenario: Scenario, events: Sequence[SimEvent], rows: Sequ
     actual = [
         (Group(row["key"], row["window_end"]), Totals(row["n"], row["total"], row["low"], row["high"])) for row in rows
     ]
-    return _twice(group for group, _ in actual) + _different(expected, dict(actual))
+    problems = _twice(group for group, _ in actual) + _different(expected, dict(actual))
+    return problems + _disordered((row["key"], row["window_end"]) for row in rows)
 
 
 def problems_of_outer(scenario: Scenario, events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:
@@ -122,7 +123,19 @@ def problems_of_raw(events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str
     """What is wrong with rows that should have passed as they are."""
     expected = {event.id: (event.key, event.value, event.ts_us) for event in events}
     actual = [(row["id"], (row["key"], row["value"], row["ts"])) for row in rows]
-    return _twice(number for number, _ in actual) + _different(expected, dict(actual))
+    problems = _twice(number for number, _ in actual) + _different(expected, dict(actual))
+    return problems + _disordered((row["key"], row["id"]) for row in rows)
+
+
+def _disordered(rows: Iterable[tuple[int, int]]) -> list[str]:
+    """Rows of one key come out in the order in which they came in."""
+    newest: dict[int, int] = {}
+    problems = []
+    for key, place in rows:
+        if place < newest.get(key, place):
+            problems.append(f"key {key}: {place} came out after {newest[key]}")
+        newest[key] = place
+    return problems
 
 
 def _twice(groups: Iterable[Any]) -> list[str]:

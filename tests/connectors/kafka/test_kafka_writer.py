@@ -17,10 +17,9 @@ from harness import KafkaSinkHarness
 
 from microstream.connectors.kafka import KafkaSink
 from microstream.connectors.kafka.client import Cluster
-from microstream.connectors.protocol import MarkerAheadError
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds
 from microstream.connectors.kafka.writer import TransactionalWriter
-from microstream.connectors.protocol import Confirmed, Outgoing
+from microstream.connectors.protocol import Confirmed, MarkerAheadError, Outgoing
 from microstream.errors import BadRecordError, CheckpointError, ConnectorError, UnreachableError
 from microstream.testing.connectors import SCHEMA, open_writer, publish
 from microstream.testing.kafka import Broker, consume_all

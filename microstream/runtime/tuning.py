@@ -1,0 +1,83 @@
+"""How Dask is tuned for streams of small batches that run for months. Importing this module changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask.config
+import distributed.batched
+import distributed.scheduler
+import distributed.worker
+
+__all__ = [
+    "LOCAL",
+    "LOCAL_CONFIG",
+    "SEND_INTERVAL_S",
+    "is_prepared",
+    "prepare_scheduler",
+    "prepare_worker",
+    "scheduler_prepared",
+]
+
+RULES: dict[str, Any] = {
+    # Pinned tasks may be moved by stealing, which can dead-lock (dask/distributed#8787).
+    "distributed.scheduler.work-stealing": False,
+    # Each worker keeps a log entry per state transition: 1,000 by default.
+    "distributed.admin.low-level-log-length": 100,
+    "distributed.diagnostics.computations.max-history": 10,
+    # A worker that hangs without closing its connection.
+    "distributed.scheduler.worker-ttl": "30s",
+    # Samples all threads 100 times a second.
+    "distributed.worker.profile.enabled": False,
+}
+
+LOCAL = "microstream-local-cluster"
+LOCAL_CONFIG: dict[str, Any] = {**RULES, "distributed.worker.preload": ["microstream.runtime.preload"], LOCAL: True}
+
+SEND_INTERVAL_S = 0.001
+"""Default 2 to 5 ms at each hop: most of the latency of a small batch."""
+
+
+class PromptSend(distributed.batched.BatchedSend):  # type: ignore[misc]
+    """BatchedSend that waits 1 ms for more messages, not 2 to 10."""
+
+    def __init__(self, interval: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(SEND_INTERVAL_S, *args, **kwargs)
+
+
+def is_prepared(dask_scheduler: Any) -> bool:
+    """Whether a scheduler was started with this preload."""
+    return "spans" not in dask_scheduler.extensions
+
+
+@contextmanager
+def scheduler_prepared() -> Iterator[None]:
+    """While a scheduler of ours starts in the process of a user, who may start others.
+
+    A scheduler without `spans` loses all workers that have it: they must not be missing from the next one.
+    """
+    spans = distributed.scheduler.DEFAULT_EXTENSIONS.pop("spans", None)
+    distributed.scheduler.BatchedSend = PromptSend
+    try:
+        with dask.config.set(LOCAL_CONFIG):
+            yield
+    finally:
+        if spans is not None:
+            distributed.scheduler.DEFAULT_EXTENSIONS["spans"] = spans
+
+
+def prepare_scheduler() -> None:
+    """Before a scheduler starts in this process, which is its alone."""
+    dask.config.set(RULES)
+    # Keeps every task group for ever, ~8 KB per batch (dask/distributed#7977); off on both roles or work hangs.
+    distributed.scheduler.DEFAULT_EXTENSIONS.pop("spans", None)
+    distributed.scheduler.BatchedSend = PromptSend
+
+
+def prepare_worker() -> None:
+    """Before a worker starts in this process, which is its alone."""
+    dask.config.set(RULES)
+    distributed.worker.DEFAULT_EXTENSIONS.pop("spans", None)
+    distributed.worker.BatchedSend = PromptSend

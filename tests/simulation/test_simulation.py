@@ -1,0 +1,80 @@
+"""The promise, in many worlds: exactly-once output and a sound checkpoint, whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from random import Random
+
+import pytest
+
+from microstream.testing.simulation.mutations import MUTATIONS, find
+from microstream.testing.simulation.run import simulate
+from microstream.testing.simulation.scenario import draw
+
+SEEDS = int(os.environ.get("MICROSTREAM_SIMULATION_SEEDS", "200"))
+"""How many worlds; each break of the protocol must show in ten times as many."""
+
+QUICK = ("no_read_back", "no_marker", "unconfirmed_predecessor", "late_by_this_batch", "state_of_wrong_commit")
+"""Breaks that show within a few worlds; the others are looked for when more worlds than usual are asked for."""
+
+
+def mishap_of(seed: int) -> str:
+    return draw(Random(f"scenario {seed}")).mishap
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, 20))
+def test_the_promise_is_kept(first: int) -> None:
+    seeds = [seed for seed in range(first, first + 20) if mishap_of(seed) != "roll back"]
+
+    outcomes = [simulate(seed) for seed in seeds]
+
+    assert {outcome.seed: outcome.problems for outcome in outcomes if outcome.problems} == {}
+
+
+def test_a_checkpoint_that_is_older_than_its_sinks_is_refused_before_anything_is_published() -> None:
+    seeds = [seed for seed in range(SEEDS) if mishap_of(seed) == "roll back"]
+
+    outcomes = [simulate(seed) for seed in seeds]
+
+    assert {outcome.seed: outcome.problems for outcome in outcomes if outcome.problems} == {}
+    assert any(outcome.refused for outcome in outcomes)
+
+
+def test_damaged_objects_are_noticed_and_never_lead_to_wrong_output() -> None:
+    seeds = [seed for seed in range(SEEDS) if mishap_of(seed) == "bit flip"]
+
+    outcomes = [simulate(seed) for seed in seeds]
+
+    assert {outcome.seed: outcome.problems for outcome in outcomes if outcome.problems} == {}
+    assert any(outcome.refused for outcome in outcomes)
+
+
+def test_a_seed_is_one_run_whatever_the_interpreter_does() -> None:
+    command = [sys.executable, "-m", "microstream.testing.simulation", "--seed", "7"]
+
+    runs = {
+        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONHASHSEED": hash_seed}).stdout
+        for hash_seed in ("1", "2")
+    }
+
+    assert len(runs) == 1
+
+
+def test_a_run_leaves_nothing_behind_that_the_next_one_could_see() -> None:
+    alone = simulate(11)
+
+    simulate(12)
+
+    assert simulate(11) == alone
+
+
+@pytest.mark.parametrize("name", QUICK if SEEDS <= 200 else sorted(MUTATIONS))
+@pytest.mark.timeout(1_800)
+def test_every_break_of_the_protocol_is_found(name: str) -> None:
+    seeds = (seed for seed in range(10 * SEEDS) if mishap_of(seed) != "roll back")
+
+    outcome = find(name, seeds)
+
+    assert outcome is not None
