@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 
 from microstream.errors import ConnectorError, unpacked
 from microstream.runtime.engine import EngineEvent, EngineLost, Job, Task, TaskDone, TaskFailed
-from microstream.runtime.lanes import LanePlugin, Raised, plugin_name, run_task
+from microstream.runtime.lanes import LanePlugin, Raised, plugin_name, plugins_of, run_task
 from microstream.runtime.roster import Roster
 from microstream.runtime.task import StageTask
 from microstream.runtime.tuning import is_prepared, scheduler_prepared
@@ -29,7 +29,6 @@ log = logging.getLogger("microstream.cluster")
 
 START_TRIES = 3
 CLOSE_S = 15.0
-OLD_EPOCHS = 10
 START_TRIES = 3
 PUBLISH_PRIORITY = 1000
 
@@ -133,9 +132,9 @@ class DaskEngine:
             raise ConnectorError(f"no Dask scheduler answers at {self._address}: {problem}") from problem
         client.scheduler_comm.interval = 0.001
         await self._check_versions(client)
-        for epoch in range(max(1, job.epoch - OLD_EPOCHS), job.epoch):
+        for name in await client.run_on_scheduler(plugins_of, job.id):
             # What a driver that was killed left on the workers: its consumers, producers and state.
-            await _quietly("old job", client.unregister_worker_plugin(plugin_name(job.id, epoch)))
+            await _quietly("old job", client.unregister_worker_plugin(name))
         await client.register_plugin(LanePlugin(job), name=plugin_name(job.id, job.epoch))
         self._roster = Roster(client, job, notify, self._spawn)
         await self._roster.start()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm import CommClosedError
 from distributed.core import send_recv
 from distributed.protocol import to_serialize
@@ -22,7 +22,7 @@ from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, T
 from microstream.runtime.task import StageTask
 from microstream.runtime.worker import LaneWorker
 
-__all__ = ["LanePlugin", "Raised", "is_ready", "plugin_name", "run_task"]
+__all__ = ["LanePlugin", "Raised", "is_ready", "plugin_name", "plugins_of", "run_task"]
 
 HANDLER = "microstream_fetch"
 
@@ -36,6 +36,11 @@ CONNECT_S = 5.0
 def plugin_name(job: str, epoch: int) -> str:
     """Name of the job's plugin on a worker."""
     return f"microstream-{job}-{epoch}"
+
+
+def plugins_of(job: str, dask_scheduler: Scheduler) -> list[str]:
+    """Names of the plugins that drivers of `job` registered, and did not live to take away."""
+    return [name for name in dask_scheduler.worker_plugins if name.startswith(f"microstream-{job}-")]
 
 
 class LanePlugin(WorkerPlugin):  # type: ignore[misc]

@@ -128,7 +128,7 @@ def test_workers_are_announced_and_every_task_returns(seed: int) -> None:
 
 @given(seed=seeds)
 @settings(deadline=None, max_examples=20)
-def test_a_task_that_runs_twice_may_be_reported_twice_but_its_first_result_stays(seed: int) -> None:
+def test_a_task_that_runs_twice_may_be_reported_twice_but_its_key_keeps_one_result(seed: int) -> None:
     async def body(cluster: SimCluster, engine: SimEngine, events: list[EngineEvent]) -> None:
         engine.submit([("worker1", task(0))])
         await asyncio.sleep(60)
@@ -139,7 +139,7 @@ def test_a_task_that_runs_twice_may_be_reported_twice_but_its_first_result_stays
     results = [e.receipt.rows for e in events if isinstance(e, TaskDone)]
 
     assert sorted(results[:2]) == [1, 2]
-    assert results[-1] == results[0]
+    assert set(results[2:]) in ({1}, {2})
 
 
 def test_two_drivers_that_submit_one_key_get_one_result() -> None:

@@ -16,7 +16,19 @@ from microstream.testing.simulation.scenario import draw
 SEEDS = int(os.environ.get("MICROSTREAM_SIMULATION_SEEDS", "200"))
 """How many worlds; each break of the protocol must show in ten times as many."""
 
-QUICK = ("no_read_back", "no_marker", "unconfirmed_predecessor", "late_by_this_batch", "state_of_wrong_commit")
+QUICK = (
+    "any_execution",
+    "late_by_this_batch",
+    "no_fence",
+    "no_marker",
+    "no_read_back",
+    "publish_before_manifest",
+    "runs_of_aborted_attempts",
+    "skipped_counts_as_own",
+    "source_tasks_too_early",
+    "state_of_wrong_commit",
+    "unconfirmed_predecessor",
+)
 """Breaks that show within a few worlds; the others are looked for when more worlds than usual are asked for."""
 
 

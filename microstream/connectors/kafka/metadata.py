@@ -17,7 +17,8 @@ __all__ = ["DescribedPartition", "DescribedTopic", "describe", "is_in_process"]
 IN_PROCESS = "mockCluster"
 """How the ids of librdkafka's in-process clusters begin (`test.mock.num.brokers`)."""
 
-TIMEOUT_S = 10.0
+TIMEOUT_S = 3.0
+"""Whoever starts a query learns so soon that it waits for its broker; the client goes on connecting between tries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ class TransactionalWriter:
         self._producer: Producer | None = None
         self._membership: Any = None
         self._committed_here: int | None = None
+        self._lost = False
 
     def encode(self, table: pa.Table, *, event_time: str | None) -> pa.Table:
         """Key, value and time of every record. Raises BadRecordError for one that the topic would refuse."""
@@ -77,7 +78,7 @@ class TransactionalWriter:
             return Confirmed(rows=0, skipped=False)
         done = 0
         try:
-            if self._committed_here is None or outgoing.batch <= self._committed_here:
+            if self._committed_here is None or outgoing.batch <= self._committed_here or self._has_lost_a_broker():
                 done = self._begin(outgoing)
             for number in range(done, len(outgoing.chunks)):
                 self._commit_chunk(outgoing, number)
@@ -100,13 +101,24 @@ class TransactionalWriter:
             self._producer = None
         self._committed_here = None
 
+    def _has_lost_a_broker(self) -> bool:
+        """Whether a connection of the producer broke: its next transaction might hang, and a new one costs 50 ms."""
+        assert self._producer is not None
+        self._producer.poll(0)
+        return self._lost
+
+    def _note(self, error: KafkaError) -> None:
+        self._lost = self._lost or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
+
     def _begin(self, outgoing: Outgoing) -> int:
         """A new producer, and how many chunks of the batch its lane's marker vouches for."""
         self.close()
         limits = self._accepts()
         largest = {"message.max.bytes": limits.largest_bytes} if limits.largest_bytes >= 1_000 else {}
         settings = {**PRODUCE, "batch.size": min(LARGEST_BATCH_BYTES, limits.largest_bytes), **largest}
-        self._producer = self._rules.cluster.producer(settings, {"transactional.id": self._group})
+        self._lost = False
+        fixed = {"transactional.id": self._group, "error_cb": self._note}
+        self._producer = self._rules.cluster.producer(settings, fixed)
         within(self._wait_s, self._producer.init_transactions)
         return chunks_done(
             self._read_marker(),

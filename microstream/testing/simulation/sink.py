@@ -14,8 +14,7 @@ from microstream.connectors.kafka.client import Cluster
 from microstream.connectors.kafka.marker import Marker, marker_group
 from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimits
 from microstream.connectors.kafka.writer import TransactionalWriter
-from microstream.connectors.protocol import Confirmed, Outgoing
-from microstream.errors import ConnectorError, UnreachableError
+from microstream.errors import UnreachableError
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.kafka import SimKafka
 from microstream.testing.simulation.kernel import World, WorldClock
@@ -85,15 +84,6 @@ class SimWriter(TransactionalWriter):
     def chunks(self, rows: pa.Table) -> tuple[int, ...]:
         """A transaction holds five rows."""
         return (*range(ROWS_PER_TRANSACTION, rows.num_rows, ROWS_PER_TRANSACTION), rows.num_rows)
-
-    def publish(self, outgoing: Outgoing) -> Confirmed:
-        """As production; what may pass is an UnreachableError, which the driver waits for."""
-        try:
-            return super().publish(outgoing)
-        except ConnectorError as problem:
-            if problem.fields.get("retriable"):
-                raise UnreachableError(str(problem), **problem.fields) from problem
-            raise
 
 
 class SimSinkProbe:
