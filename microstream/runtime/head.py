@@ -45,6 +45,7 @@ class Head:
         self._turn = asyncio.Lock()
         self._known: dict[int, Summary] = {}
         self._collected = manifest.seq
+        self._collecting = False
 
     async def commit(self, build: Callable[[Manifest], Manifest]) -> Manifest:
         """Make `build(newest manifest)` durable; on return no newer epoch existed after it was.
@@ -114,9 +115,13 @@ class Head:
 
     async def collect(self) -> None:
         """Delete what no retained, kept or pinned manifest names. To fail is harmless: garbage stays."""
-        self._collected = self.manifest.seq
+        if self._collecting:
+            return
+        self._collecting, self._collected = True, self.manifest.seq
         head = self.manifest
         try:
             await self._ports.offload(collect, self._ports.store, head, epoch=head.epoch, known=self._known)
         except (StoreError, CheckpointError) as problem:
             log.warning("%s: garbage was not collected, trying again later: %s", self._ports.store.url, problem)
+        finally:
+            self._collecting = False
