@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import (
+    OFFSET_INVALID,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from microstream.connectors.kafka.client import Cluster, refused
@@ -125,9 +133,18 @@ class KafkaProbe:
 
     def _numbers(self, asked: Mapping[TopicPartition, Future[Any]]) -> dict[str, int]:
         return {
-            partition_of(spot.topic, spot.partition): self._result(future, spot.topic).offset
+            partition_of(spot.topic, spot.partition): self._offset(self._result(future, spot.topic), spot.topic)
             for spot, future in asked.items()
         }
+
+    def _offset(self, answer: Any, topic: str) -> int:
+        """The offset of an answer; a broker that dies in the middle of it leaves "invalid" there, and no error."""
+        if answer.offset == OFFSET_INVALID:
+            raise UnreachableError(
+                f"topic {topic!r} cannot be reached at {self._cluster.bootstrap_servers}: a broker went away. Is the "
+                "cluster up and reachable from this machine?"
+            )
+        return int(answer.offset)
 
     def _result(self, future: Future[Any], topic: str) -> Any:
         try:
@@ -161,4 +178,5 @@ def missing_topics(cluster: Cluster, admin: Any, wanted: Sequence[str]) -> Conne
 def _await_all(asked: Mapping[TopicPartition, Future[Any]]) -> None:
     """Wait for answers that are no longer wanted."""
     for future in asked.values():
-        future.exception(TIMEOUT_S + 1)
+        with suppress(TimeoutError):
+            future.exception(TIMEOUT_S + 1)
