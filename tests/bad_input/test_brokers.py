@@ -53,7 +53,6 @@ def test_a_broker_that_is_down_at_start_is_waited_for(
     assert numbers(away, sink) == list(range(5))
     query.stop()
     told = [record.message for record in caplog.records if record.name == "microstream.driver"]
-    print("TOLD", told, [r.name for r in caplog.records][:20])
     assert any("cannot be reached" in line and "Trying again for 300 s." in line for line in told)
     assert any(line.startswith("going on after") for line in told)
 

@@ -94,6 +94,7 @@ class Log:
 
     def committed(self, start: int, end: int) -> list[tuple[int, Entry]]:
         """Records in `[start, end)` that a read_committed reader gets, with their offsets."""
+        start = max(start, self.low)
         return [
             (offset, entry)
             for offset, entry in enumerate(self.entries[start : min(end, self.stable_end)], start)
@@ -171,6 +172,11 @@ class Broker:
         start = len(log.entries)
         log.entries.extend(entries)
         return start
+
+    def delete_records(self, topic: str, partition: int, before: int) -> None:
+        """Lose the records below offset `before`, as retention does."""
+        log = self.log(topic, partition)
+        log.low = max(log.low, before)
 
     def init_transactions(self, owner: str) -> int:
         """The epoch of a new producer for transactional id `owner`; what an older one left open is over."""

@@ -29,11 +29,12 @@ WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimSink:
-    """A sink spec; rows of equal `key` go to equal partitions."""
+    """A sink spec; rows that are equal in the column `key` go to equal partitions."""
 
     world: World = field(repr=False, compare=False)
     broker: Broker = field(repr=False, compare=False)
     topic: str
+    key: str = "key"
     kind: str = "sim"
     format: str = "json"
     durable: bool = True
@@ -54,7 +55,7 @@ class SimSink:
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> SimWriter:
         """A worker's view of one lane."""
         cluster = cast(Cluster, SimKafka(self.world, self.broker))
-        rules = Rules(cluster=cluster, topic=self.topic, key="key")
+        rules = Rules(cluster=cluster, topic=self.topic, key=self.key)
         clock = WorldClock(self.world)
         return SimWriter(rules, job=job, sink=sink, lane=lane, wait_s=WAIT_S, clock=clock)
 
@@ -65,7 +66,7 @@ class Rules(RecordRules):
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """One JSON object per row."""
         rows = pa.table([_plain(column) for column in table.columns], names=table.column_names).to_pylist()
-        keys = pa.array([str(row["key"]).encode() for row in rows], pa.large_binary())
+        keys = pa.array([str(row[self.key]).encode() for row in rows], pa.large_binary())
         values = pa.array([orjson.dumps(row) for row in rows], pa.large_binary())
         return pa.Table.from_arrays([keys, values, pa.nulls(len(rows), pa.int64())], schema=RECORDS)
 

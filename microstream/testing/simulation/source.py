@@ -1,17 +1,18 @@
-"""A topic of the model broker as a source of events `id, key, value, ts`, read as the Kafka source reads."""
+"""A topic of the model broker as a source, read as the Kafka source reads: records are JSON arrays of integers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar, cast
 
-import numpy as np
 import orjson
 import pyarrow as pa
 
-from microstream.connectors.protocol import Bounds, Range, RangeCount, Read
-from microstream.errors import UnreachableError
+from microstream.connectors.kafka.rows import BadRecords, Taken, rows_of
+from microstream.connectors.protocol import Bounds, Range, Read
+from microstream.errors import OffsetExpiredError, UnreachableError
+from microstream.formats.json import Decoded, JsonDecoder
 from microstream.testing.simulation.broker import Broker, BrokerError, Entry
 from microstream.testing.simulation.kernel import Unanswered, World
 
@@ -27,7 +28,7 @@ EVENTS = pa.schema(
         pa.field("ts", pa.timestamp("us")),
     ]
 )
-"""Columns of every simulated source; `id` is unique over all sources of a run."""
+"""Columns of the sources of a run; `id` is unique over all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,10 @@ class SimSource:
 
     topic: Topic = field(repr=False, compare=False)
     name: str
+    columns: pa.Schema = field(default=EVENTS, repr=False, compare=False)
     finite: bool = True
+    on_bad_record: Literal["fail", "drop"] = "fail"
+    on_data_loss: Literal["fail", "skip"] = "fail"
     kind: str = "sim"
 
     @property
@@ -89,7 +93,7 @@ class SimSource:
 
     def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> SimReader:
         """A worker's view."""
-        return SimReader(self.topic, schema)
+        return SimReader(self, schema)
 
 
 class SimProbe:
@@ -146,50 +150,68 @@ class SimProbe:
 
 
 class SimReader:
-    """Reads ranges, each with one fetch."""
+    """Reads ranges, each with one fetch; what becomes of bad records and tombstones is production's own code."""
 
-    def __init__(self, topic: Topic, schema: pa.Schema) -> None:
-        self._topic = topic
-        self._schema = schema
+    def __init__(self, source: SimSource, schema: pa.Schema) -> None:
+        self._source = source
+        self._topic = source.topic
+        self._decoder = cast(JsonDecoder, Arrays(columns=source.columns, schema=schema))
+        self._bad = BadRecords(action=source.on_bad_record)
 
     def read(self, ranges: Sequence[Range], *, batch_time_us: int) -> Read:
         """All rows of `ranges`; what was not committed is not there."""
-        rows: list[tuple[int, int, int, int]] = []
-        offsets: list[int] = []
-        counts = []
-        for wanted in ranges:
-            found = self._fetch(wanted)
-            rows.extend(orjson.loads(entry.value or b"") for _, entry in found)
-            offsets.extend(offset for offset, _ in found)
-            size = sum(len(entry.value or b"") for _, entry in found)
-            counts.append(_count(wanted, len(found), size))
-        columns = dict(zip(EVENTS.names, zip(*rows, strict=True), strict=True)) if rows else {}
-        arrays = [pa.array(columns.get(f.name, ()), type=f.type) for f in self._schema]
-        table = pa.Table.from_arrays(arrays, schema=self._schema)
-        return Read(table=table, offsets=np.array(offsets, dtype=np.int64), counts=tuple(counts))
+        taken = [self._fetch(wanted) for wanted in ranges]
+        return rows_of(taken, self._decoder, latest_us=batch_time_us, policy=self._bad)
 
-    def _fetch(self, wanted: Range) -> list[tuple[int, Entry]]:
+    def _fetch(self, wanted: Range) -> Taken:
         number = int(wanted.partition.rpartition("-")[2])
 
-        def apply() -> list[tuple[int, Entry]]:
-            return self._topic.broker.log(self._topic.name, number).committed(wanted.start, wanted.end)
+        def apply() -> tuple[int, list[tuple[int, Entry]]]:
+            log = self._topic.broker.log(self._topic.name, number)
+            return log.low, log.committed(wanted.start, wanted.end)
 
-        return _ask(self._topic.world, f"kafka.fetch {wanted.partition} [{wanted.start},{wanted.end})", apply)
+        low, found = _ask(self._topic.world, f"kafka.fetch {wanted.partition} [{wanted.start},{wanted.end})", apply)
+        if wanted.start < min(low, wanted.end) and self._source.on_data_loss == "fail":
+            raise OffsetExpiredError(
+                f"{wanted.partition}: offset {wanted.start} has expired, the oldest is {low}",
+                partition=wanted.partition,
+                wanted=wanted.start,
+                earliest=low,
+            )
+        offsets, values = [offset for offset, _ in found], [entry.value for _, entry in found]
+        return Taken(range=wanted, offsets=offsets, values=values)
 
     def close(self) -> None:
         """Nothing to let go of."""
 
 
-def _count(wanted: Range, rows: int, size: int) -> RangeCount:
-    return RangeCount(
-        partition=wanted.partition,
-        start=wanted.start,
-        end=wanted.end,
-        rows=rows,
-        bad=0,
-        tombstones=0,
-        bytes=size,
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrays:
+    """Reads records that hold one integer per column (in the place of `JsonDecoder`); `schema`: those wanted."""
+
+    columns: pa.Schema
+    schema: pa.Schema
+
+    def decode(self, messages: Sequence[bytes], *, latest_us: int | None = None) -> Decoded:
+        """Rows of `messages`, and which others are bad; no time is too far ahead."""
+        documents = [_integers(message) for message in messages]
+        width = len(self.columns)
+        bad = [at for at, found in enumerate(documents) if len(found) != width]
+        rows = [found for found in documents if len(found) == width]
+        values = dict(zip(self.columns.names, zip(*rows, strict=True), strict=True)) if rows else {}
+        arrays = [pa.array(values.get(column.name, ()), type=column.type) for column in self.schema]
+        table = pa.Table.from_arrays(arrays, schema=self.schema)
+        return Decoded(table=table, bad=tuple((at, f"not an array of {width} integers") for at in bad))
+
+
+def _integers(message: bytes) -> list[int]:
+    """The integers of a JSON array; nothing where it is anything else."""
+    try:
+        document = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        return []
+    good = isinstance(document, list) and all(type(value) is int for value in document)
+    return document if good else []
 
 
 def _ask(world: World, operation: str, apply: Callable[[], T]) -> T:
