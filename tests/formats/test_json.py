@@ -45,6 +45,15 @@ scalars = st.one_of(st.none(), st.booleans(), numbers, texts, times)
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=6
 )
+
+
+def python_can_show(milliseconds: object) -> bool:
+    """Whether a time is one for Python's datetime, or none at all: Arrow's years go further than 1 to 9999."""
+    if not isinstance(milliseconds, int) or abs(milliseconds) * 1000 >= 2**63:
+        return True
+    return -62_135_596_800_000 <= milliseconds <= 253_402_300_799_999
+
+
 documents = st.fixed_dictionaries(
     {"id": st.one_of(st.integers(-(2**63), 2**63 - 1), values)},
     optional={
@@ -60,7 +69,7 @@ documents = st.fixed_dictionaries(
         "place": st.one_of(st.fixed_dictionaries({"x": numbers | st.none()}, optional={"t": times}), values),
         "unknown": values,
     },
-)
+).filter(lambda document: python_can_show(document.get("at")))
 written = st.tuples(documents, st.booleans(), st.sampled_from([None, 2])).map(
     lambda made: json.dumps(made[0], ensure_ascii=made[1], indent=made[2]).encode("utf-8", "surrogatepass")
 )

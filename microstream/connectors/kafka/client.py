@@ -68,13 +68,18 @@ class Cluster:
         """A client for metadata."""
         return AdminClient(self._settings({}), logger=log)
 
-    def consumer(self, settings: Mapping[str, Any], *, group: str = "microstream") -> Consumer:
-        """A read_committed consumer that commits nothing by itself; the user's config wins over `settings`."""
+    def consumer(
+        self, settings: Mapping[str, Any], *, group: str = "microstream", committed_only: bool = True
+    ) -> Consumer:
+        """A consumer that commits nothing by itself; the user's config wins over `settings`.
+
+        `committed_only`: neither records nor group offsets of open transactions are seen, the latter are waited for.
+        """
         merged = self._settings({"group.id": group, **settings})
         fixed = {
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
-            "isolation.level": "read_committed",
+            "isolation.level": "read_committed" if committed_only else "read_uncommitted",
             "auto.offset.reset": "error",
         }
         return Consumer({**merged, **fixed}, logger=log)

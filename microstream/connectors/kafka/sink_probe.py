@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
 from microstream.connectors.kafka.client import Cluster, refused
@@ -15,6 +14,8 @@ from microstream.connectors.kafka.probe import TIMEOUT_S, UNKNOWN, missing_topic
 from microstream.errors import ConnectorError
 
 __all__ = ["KafkaSinkProbe"]
+
+MARKERS_AT_ONCE = 8
 
 
 class KafkaSinkProbe:
@@ -49,27 +50,28 @@ class KafkaSinkProbe:
 
         What an open transaction holds is not waited for: a writer's init decides it before it reads the marker again.
         """
-        spot = TopicPartition(self._topic, 0)
-        asked = {lane: self._ask(marker_group(job, sink, lane), spot) for lane in lanes}
-        return {lane: self._batch(lane, future) for lane, future in asked.items()}
+        with ThreadPoolExecutor(max_workers=MARKERS_AT_ONCE) as pool:
+            found = pool.map(lambda lane: self._marker(lane, marker_group(job, sink, lane)), lanes)
+            return dict(zip(lanes, found, strict=True))
 
     def close(self) -> None:
         """Let go of connections."""
         del self._admin
 
-    def _ask(self, group: str, spot: TopicPartition) -> Future[Any]:
-        wanted = ConsumerGroupTopicPartitions(group, [spot])
-        future: Future[Any] = self._admin.list_consumer_group_offsets(
-            [wanted], require_stable=False, request_timeout=TIMEOUT_S
-        )[group]
-        return future
-
-    def _batch(self, lane: int, future: Future[Any]) -> int | None:
+    def _marker(self, lane: int, group: str) -> int | None:
+        """A consumer is asked: `AdminClient.list_consumer_group_offsets` ends the process (librdkafka 2.16, without a
+        Python error) when it finds that the coordinator has moved, as it has after a broker's restart.
+        """
+        consumer = self._cluster.consumer({}, group=group, committed_only=False)
         try:
-            [found] = future.result(TIMEOUT_S + 1).topic_partitions
+            [found] = consumer.committed([TopicPartition(self._topic, 0)], TIMEOUT_S)
+            if found.error is not None:
+                raise KafkaException(found.error)
         except KafkaException as problem:
             if problem.args[0].code() in (KafkaError.GROUP_ID_NOT_FOUND, *UNKNOWN):
                 return None
             raise refused(problem, f"the marker of lane {lane} cannot be read", self._cluster) from problem
+        finally:
+            consumer.close()
         marker = Marker.of(found)
         return None if marker.batch < 0 else marker.batch
