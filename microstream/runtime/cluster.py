@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
+import dask.config
 import distributed
 from dask._task_spec import Task as DaskTask
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -28,8 +29,8 @@ __all__ = ["DaskEngine", "local_cluster", "scheduler_of", "task_key"]
 log = logging.getLogger("microstream.cluster")
 
 START_TRIES = 3
+KEEP_WORKERS = "1000 days"
 CLOSE_S = 15.0
-START_TRIES = 3
 PUBLISH_PRIORITY = 1000
 
 
@@ -79,9 +80,21 @@ async def local_cluster(workers: int) -> LocalCluster:
         raise ConnectorError(f"the local Dask cluster does not start: {problem}") from problem
 
 
+class _KeepingCluster(LocalCluster):  # type: ignore[misc]
+    """A local cluster that never gives up a worker process.
+
+    Dask gives one up for good if, 15 s after it died, it is just dying again: a few crashes in a row leave no worker.
+    Its nanny alone brings it back every time.
+    """
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": KEEP_WORKERS}):
+            super()._update_worker_status(op, msg)
+
+
 async def _start_local_cluster(workers: int) -> LocalCluster:
     with scheduler_prepared():
-        cluster = LocalCluster(
+        cluster = _KeepingCluster(
             n_workers=workers,
             threads_per_worker=1,
             asynchronous=True,
