@@ -152,12 +152,18 @@ class KafkaProbe:
         except KafkaException as problem:
             if problem.args[0].code() in UNKNOWN:
                 raise missing_topics(self._cluster, self._admin, (topic,)) from problem
+            self._renew()
             raise refused(problem, f"topic {topic!r} cannot be reached", self._cluster) from problem
         except TimeoutError as problem:
+            self._renew()
             raise UnreachableError(
                 f"topic {topic!r} at {self._cluster.bootstrap_servers}: no answer within {TIMEOUT_S:.0f} s. Is the "
                 "cluster up and reachable from this machine?"
             ) from problem
+
+    def _renew(self) -> None:
+        """Ask with a new client next: the old one keeps leader epochs that a restarted broker made stale."""
+        self._admin = self._cluster.admin()
 
 
 def missing_topics(cluster: Cluster, admin: Any, wanted: Sequence[str]) -> ConnectorError:

@@ -66,8 +66,8 @@ class Rules(RecordRules):
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """One JSON object per row."""
         rows = pa.table([_plain(column) for column in table.columns], names=table.column_names).to_pylist()
-        key = self.key or ""
-        keys = pa.array([str(row.get(key)).encode() for row in rows], pa.large_binary())
+        assert self.key is not None
+        keys = pa.array([str(row[self.key]).encode() for row in rows], pa.large_binary())
         values = pa.array([orjson.dumps(row) for row in rows], pa.large_binary())
         return pa.Table.from_arrays([keys, values, pa.nulls(len(rows), pa.int64())], schema=RECORDS)
 
