@@ -232,9 +232,12 @@ class Broker:
             if self._process is not None and self._process.poll() is not None:
                 raise NoBrokerError(f"Kafka ended at start: {self._last_words()}")
             try:
-                return bool(admin.list_topics(timeout=1).brokers)
+                found = admin.list_topics(timeout=1)
             except KafkaException:
                 return False
+            # After a restart, partitions have no leader for some time: clients that begin then may hang.
+            leaders = {part.leader for topic in found.topics.values() for part in topic.partitions.values()}
+            return bool(found.brokers) and leaders <= found.brokers.keys()
 
         wait_until(answers, f"{self.bootstrap_servers} to answer")
 
