@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
@@ -16,33 +17,22 @@ import distributed
 from dask._task_spec import Task as DaskTask
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, LocalCluster
+from distributed.core import clean_exception
 
 from microstream.errors import ConnectorError, unpacked
-from microstream.runtime.engine import EngineEvent, EngineLost, Job, Task, TaskDone, TaskFailed
-from microstream.runtime.lanes import LanePlugin, Raised, plugin_name, plugins_of, run_task
+from microstream.runtime.engine import EngineEvent, EngineLost, Job, Receipt, Task, TaskDone, TaskFailed
+from microstream.runtime.lanes import PUBLISH, LanePlugin, Raised, plugin_name, plugins_of, run_task
 from microstream.runtime.roster import Roster
-from microstream.runtime.task import StageTask
+from microstream.runtime.task import PublishTask, StageTask, task_key
 from microstream.runtime.tuning import is_prepared, scheduler_prepared
 
-__all__ = ["DaskEngine", "local_cluster", "scheduler_of", "task_key"]
+__all__ = ["DaskEngine", "local_cluster", "scheduler_of"]
 
 log = logging.getLogger("microstream.cluster")
 
 START_TRIES = 3
 KEEP_WORKERS = "1000 days"
 CLOSE_S = 15.0
-PUBLISH_PRIORITY = 1000
-
-
-def task_key(task: Task) -> str:
-    """The Dask key: unique per try, or two drivers would silently get each other's results.
-
-    The prefix is constant per operation, because the scheduler keeps statistics per prefix for ever.
-    """
-    if isinstance(task, StageTask):
-        a = task.attempt
-        return f"stage{task.level}-{a.job[:8]}-{a.epoch}-{a.batch}-{a.number}-{task.lane}"
-    return f"publish-{task.job[:8]}-{task.epoch}-{task.batch}-{task.sink}-{task.try_number}-{task.lane}"
 
 
 def scheduler_of(client: Any) -> tuple[str, int, Any]:
@@ -51,11 +41,6 @@ def scheduler_of(client: Any) -> tuple[str, int, Any]:
         with Client(client, set_as_default=False) as probe:
             return client, sum(probe.nthreads().values()), None
     return client.scheduler.address, sum(client.nthreads().values()), client.security
-
-
-def _priority(task: Task) -> int:
-    """What is nearer to the sink goes first: reading the next batch must not hold up the one before."""
-    return task.level if isinstance(task, StageTask) else PUBLISH_PRIORITY
 
 
 async def local_cluster(workers: int) -> LocalCluster:
@@ -129,6 +114,7 @@ class DaskEngine:
         self._job: Job
         self._notify: Callable[[EngineEvent], None]
         self._futures: dict[str, Any] = {}
+        self._publications: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self, job: Job, notify: Callable[[EngineEvent], None]) -> None:
@@ -167,10 +153,11 @@ class DaskEngine:
                 "the scheduler's memory grows slowly. Start it with --preload microstream.runtime.preload."
             )
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._reap)
+        return task
 
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
@@ -182,49 +169,77 @@ class DaskEngine:
         return self._roster.memory_fraction if self._roster is not None else 0.0
 
     def submit(self, tasks: Sequence[tuple[str, Task]]) -> None:
-        """Start tasks as one graph: the cost is per graph, not per task."""
-        assert self._client is not None
-        keys = {task_key(task): (address, task) for address, task in tasks}
+        """Start tasks: those of a stage as one graph, because the cost is per graph, not per task."""
+        self._submit_stage([(address, task) for address, task in tasks if isinstance(task, StageTask)])
+        for address, task in tasks:
+            if isinstance(task, PublishTask):
+                work = self._publish(self._connected(), address, task)
+                self._publications[task_key(task)] = self._spawn(work)
+
+    def _submit_stage(self, tasks: Sequence[tuple[str, StageTask]]) -> None:
+        if not tasks:
+            return
+        client, keys = self._connected(), {task_key(task): (address, task) for address, task in tasks}
         graph = {key: DaskTask(key, run_task, task) for key, (_, task) in keys.items()}
         homes = {key: [address] for key, (address, _) in keys.items()}
         layer = MaterializedLayer(graph, annotations={"workers": homes.__getitem__})
-        futures = self._client.get(
+        futures = client.get(
             HighLevelGraph({"lanes": layer}, {"lanes": set()}),
             list(keys),
             sync=False,
             asynchronous=True,
-            priority=max(_priority(task) for _, task in tasks),
+            # What is nearer to the sink goes first: reading the next batch must not hold up the one before.
+            priority=max(task.level for _, task in tasks),
         )
         for future in futures:
             self._futures[future.key] = future
-            self._spawn(self._await(self._client, future, keys[future.key][1]))
+            self._spawn(self._await(client, future, keys[future.key][1]))
 
-    async def _await(self, client: Client, future: Any, task: Task) -> None:
+    def _connected(self) -> Client:
+        assert self._client is not None
+        return self._client
+
+    async def _await(self, client: Client, future: Any, task: StageTask) -> None:
         # Workers of a cluster of the user's may be out of reach from here: then the scheduler hands receipts on.
         direct = True if self._cluster is not None else None
         event: EngineEvent
         try:
-            receipt = await client.gather(future, direct=direct)
+            event = _event(task, await client.gather(future, direct=direct))
         except asyncio.CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - whatever a task raises is judged by the driver
-            event = TaskFailed(task=task, error=error)
-            if client.status != "running":
-                event = EngineLost(reason=f"the connection to the Dask scheduler is lost ({error!r})")
-        else:
-            failed = isinstance(receipt, Raised)
-            event = (
-                TaskFailed(task=task, error=unpacked(receipt.error)) if failed else TaskDone(task=task, receipt=receipt)
-            )
+            event = self._failure(client, task, error)
         if self._futures.pop(future.key, None) is not None:
             self._notify(event)
 
+    async def _publish(self, client: Client, address: str, task: PublishTask) -> None:
+        wanted = {"op": PUBLISH, "task": pickle.dumps(task)}
+        event: EngineEvent
+        try:
+            if self._cluster is not None:
+                answer = await getattr(client.rpc(address), PUBLISH)(task=wanted["task"])
+            else:
+                answers = await client.scheduler.broadcast(msg=wanted, workers=[address], on_error="return_pickle")
+                answer = _checked(answers[address])
+            event = _event(task, pickle.loads(answer["done"]))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the marker will tell what became of the batch
+            event = self._failure(client, task, error)
+        if self._publications.pop(task_key(task), None) is not None:
+            self._notify(event)
+
+    def _failure(self, client: Client, task: Task, error: Exception) -> EngineEvent:
+        if client.status == "running":
+            return TaskFailed(task=task, error=error)
+        return EngineLost(reason=f"the connection to the Dask scheduler is lost ({error!r})")
+
     def cancel(self, tasks: Sequence[Task]) -> None:
-        """Release the futures: what is running finishes for nobody."""
+        """Wait no longer: what is running finishes for nobody."""
         for task in tasks:
-            future = self._futures.pop(task_key(task), None)
-            if future is not None:
+            key = task_key(task)
+            if (future := self._futures.pop(key, None)) is not None:
                 future.release()
+            if (publication := self._publications.pop(key, None)) is not None:
+                publication.cancel()
 
     async def close(self) -> None:
         """Take the job off the workers; end the local cluster. What fails here is only said."""
@@ -242,6 +257,22 @@ class DaskEngine:
             await _quietly("client", client.close())
         if self._cluster is not None:
             await _quietly("local cluster", self._cluster.close())
+
+
+def _event(task: Task, result: Receipt | Raised) -> EngineEvent:
+    if isinstance(result, Raised):
+        return TaskFailed(task=task, error=unpacked(result.error))
+    return TaskDone(task=task, receipt=result)
+
+
+def _checked(answer: Any) -> dict[str, bytes]:
+    """What a handler of a worker answered to a broadcast; raises what it raised, or why it was not reached."""
+    if isinstance(answer, bytes):
+        raise pickle.loads(answer)
+    if "done" not in answer:
+        raise clean_exception(**answer)[1] or ConnectorError("a worker failed without saying how")
+    checked: dict[str, bytes] = answer
+    return checked
 
 
 async def _quietly(what: str, closing: Awaitable[Any]) -> None:

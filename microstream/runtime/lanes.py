@@ -14,17 +14,20 @@ from distributed import Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm import CommClosedError
 from distributed.core import send_recv
 from distributed.protocol import to_serialize
+from distributed.threadpoolexecutor import ThreadPoolExecutor
 
 from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import StoreError
 from microstream.errors import MicrostreamError, packed
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
-from microstream.runtime.task import StageTask
+from microstream.runtime.task import PublishTask, StageTask
 from microstream.runtime.worker import LaneWorker
 
-__all__ = ["LanePlugin", "Raised", "is_ready", "plugin_name", "plugins_of", "run_task"]
+__all__ = ["PUBLISH", "LanePlugin", "Raised", "is_ready", "plugin_name", "plugins_of", "run_task"]
 
 HANDLER = "microstream_fetch"
+PUBLISH = "microstream_publish"
+PUBLISH_THREADS = 16
 
 FETCH_S = 60.0
 """A worker that hangs without closing its connection must not take its consumers with it."""
@@ -49,6 +52,7 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, job: Job) -> None:
         self.job = job
         self.lanes: LaneWorker | None = None
+        self.publishers: ThreadPoolExecutor | None = None
 
     def setup(self, worker: Worker) -> None:
         """Open the checkpoint and answer fetches."""
@@ -60,15 +64,19 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
             exchange=WorkerExchange(worker),
             new_id=lambda: uuid.uuid4().hex,
         )
+        self.publishers = ThreadPoolExecutor(PUBLISH_THREADS, thread_name_prefix="publish")
         worker.handlers[HANDLER] = _Fetches(worker).answer
+        worker.handlers[PUBLISH] = _Publications(worker).answer
 
     def teardown(self, worker: Worker) -> None:
         """Close consumers and producers."""
+        if self.publishers is not None:
+            self.publishers.shutdown(wait=False)
         if self.lanes is not None:
             self.lanes.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "lanes": None}
+        return {"job": self.job, "lanes": None, "publishers": None}
 
 
 class _Fetches:
@@ -85,6 +93,25 @@ class _Fetches:
         except ExchangeLostError as problem:
             return {"lost": str(problem), "tables": []}
         return {"lost": "", "tables": [to_serialize(table) for table in tables]}
+
+
+class _Publications:
+    """The handler of publications, which are no Dask tasks.
+
+    A publication waits for a broker, mostly. As a task it would hold a thread of the worker, often the only one, while
+    the next batch wants to be read: batches then follow each other half as fast.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    async def answer(self, task: bytes) -> dict[str, bytes]:
+        """`done`: the receipt, or the error that is the result, pickled."""
+        wanted: PublishTask = pickle.loads(task)
+        lanes = _lanes_of(self._worker, wanted.job, wanted.epoch)
+        publishers = _plugin_of(self._worker, wanted.job, wanted.epoch).publishers
+        done = await asyncio.get_running_loop().run_in_executor(publishers, _run, lanes, wanted)
+        return {"done": pickle.dumps(done)}
 
 
 class WorkerExchange:
@@ -116,11 +143,16 @@ class WorkerExchange:
         return answer
 
 
-def _lanes_of(worker: Worker, job: str, epoch: int) -> LaneWorker:
-    plugin = worker.plugins.get(plugin_name(job, epoch))
+def _plugin_of(worker: Worker, job: str, epoch: int) -> LanePlugin:
+    plugin: LanePlugin | None = worker.plugins.get(plugin_name(job, epoch))
     if plugin is None or plugin.lanes is None:
         raise ExchangeLostError(f"worker {worker.address} does not have job {job} epoch {epoch} (any more)")
-    lanes: LaneWorker = plugin.lanes
+    return plugin
+
+
+def _lanes_of(worker: Worker, job: str, epoch: int) -> LaneWorker:
+    lanes = _plugin_of(worker, job, epoch).lanes
+    assert lanes is not None
     return lanes
 
 
@@ -131,12 +163,14 @@ class Raised:
     error: bytes
 
 
-def run_task(task: Task) -> Receipt | Raised:
+def run_task(task: StageTask) -> Receipt | Raised:
     """Body of every Dask task of microstream."""
-    worker = get_worker()
-    job, epoch = (task.attempt.job, task.attempt.epoch) if isinstance(task, StageTask) else (task.job, task.epoch)
+    return _run(_lanes_of(get_worker(), task.attempt.job, task.attempt.epoch), task)
+
+
+def _run(lanes: LaneWorker, task: Task) -> Receipt | Raised:
     try:
-        return _lanes_of(worker, job, epoch).run(task)
+        return lanes.run(task)
     except MicrostreamError as error:
         return Raised(packed(error))
 

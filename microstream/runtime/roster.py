@@ -52,7 +52,7 @@ class Roster:
         client: Any,
         job: Job,
         notify: Callable[[EngineEvent], None],
-        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self.memory_fraction = 0.0
         self._client, self._job, self._notify, self._spawn = client, job, notify, spawn

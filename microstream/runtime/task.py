@@ -21,6 +21,7 @@ __all__ = [
     "StageReceipt",
     "StageTask",
     "StateChange",
+    "task_key",
 ]
 
 
@@ -171,3 +172,14 @@ class PublishReceipt:
     rows: int
     skipped: bool
     table: pa.Table | None = None
+
+
+def task_key(task: StageTask | PublishTask) -> str:
+    """Unique per try: as Dask keys, two drivers would silently get each other's results otherwise.
+
+    The prefix is constant per operation, because the scheduler keeps statistics per prefix for ever.
+    """
+    if isinstance(task, StageTask):
+        a = task.attempt
+        return f"stage{task.level}-{a.job[:8]}-{a.epoch}-{a.batch}-{a.number}-{task.lane}"
+    return f"publish-{task.job[:8]}-{task.epoch}-{task.batch}-{task.sink}-{task.try_number}-{task.lane}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -31,6 +32,8 @@ RULES: dict[str, Any] = {
     "distributed.scheduler.worker-ttl": "30s",
     # Samples all threads 100 times a second.
     "distributed.worker.profile.enabled": False,
+    # Publications go through the scheduler where workers are out of the driver's reach: not with a connection each.
+    "distributed.scheduler.reuse-broadcast-comm": True,
 }
 
 LOCAL = "microstream-local-cluster"
@@ -38,6 +41,9 @@ LOCAL_CONFIG: dict[str, Any] = {**RULES, "distributed.worker.preload": ["microst
 
 SEND_INTERVAL_S = 0.001
 """Default 2 to 5 ms at each hop: most of the latency of a small batch."""
+
+
+SWITCH_S = 0.0005
 
 
 class PromptSend(distributed.batched.BatchedSend):  # type: ignore[misc]
@@ -79,5 +85,7 @@ def prepare_scheduler() -> None:
 def prepare_worker() -> None:
     """Before a worker starts in this process, which is its alone."""
     dask.config.set(RULES)
+    # Default 5 ms: so long a thread that decodes or produces records would let each message of Dask's wait.
+    sys.setswitchinterval(SWITCH_S)
     distributed.worker.DEFAULT_EXTENSIONS.pop("spans", None)
     distributed.worker.BatchedSend = PromptSend

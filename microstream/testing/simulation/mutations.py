@@ -23,14 +23,13 @@ from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.runtime import batch, delivery, opening, pipeline
 from microstream.runtime.assembly import assemble, outbox_of
 from microstream.runtime.batch import Discard, Instruction, Machine
-from microstream.runtime.cluster import task_key
 from microstream.runtime.delivery import Delivery
 from microstream.runtime.engine import ExchangeLostError, Fetch, Task
 from microstream.runtime.flight import AttemptRecord
 from microstream.runtime.pipeline import Pipeline
 from microstream.runtime.publishing import Active, Publishing
 from microstream.runtime.shelf import Shelf
-from microstream.runtime.task import Attempt, StageReceipt, StageTask
+from microstream.runtime.task import Attempt, StageReceipt, StageTask, task_key
 from microstream.runtime.worker import LaneWorker
 from microstream.testing.simulation import run
 from microstream.testing.simulation.run import Outcome, simulate

@@ -14,10 +14,10 @@ from microstream.checkpoint.owner import Owner
 from microstream.checkpoint.store import StoreError
 from microstream.connectors.protocol import MarkerAheadError
 from microstream.errors import CheckpointError, FencedError, UnreachableError
-from microstream.runtime.cluster import task_key
 from microstream.runtime.driver import Driver
 from microstream.runtime.engine import ExchangeLostError
 from microstream.runtime.ports import Ports, QuerySpec
+from microstream.runtime.task import task_key
 from microstream.runtime.trigger import parse_trigger
 from microstream.runtime.worker import StateMissingError
 from microstream.settings import Settings
