@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,8 @@ __all__ = ["LocalStore"]
 
 TEMPORARY = ".tmp"
 """Folder of files being written. What a crash leaves in it is no part of the checkpoint and never listed."""
+
+ABANDONED_S = 86_400.0
 
 REMEDIES = {
     errno.ENOSPC: "The disk is full: free some space, or move the checkpoint to a larger one.",
@@ -112,11 +115,20 @@ class LocalStore:
 
     def probe(self) -> None:
         """Raise CheckpointError unless files can be made, linked, listed and removed here."""
+        self._sweep()
         check_store(
             self,
             f"probe/{uuid.uuid4().hex}",
             advice="Choose a folder that this user may write, on a file system with hard links.",
         )
+
+    def _sweep(self) -> None:
+        """Remove what writers that died left half-written; one that lives takes seconds, not a day."""
+        oldest = time.time() - ABANDONED_S
+        for leftover in (self._root / TEMPORARY).glob("*"):
+            with suppress(OSError):
+                if leftover.stat().st_mtime < oldest:
+                    leftover.unlink()
 
     def _path(self, key: str) -> Path:
         parts = key.split("/")

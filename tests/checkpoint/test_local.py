@@ -63,6 +63,20 @@ def test_what_a_crash_left_behind_is_not_listed(tmp_path: Path) -> None:
     assert store.list("manifest/") == ["manifest/a"]
 
 
+def test_a_start_removes_what_writers_left_that_died_long_ago(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.create("manifest/a", b"a")
+    for name, age_s in (("old", 90_000), ("new", 60)):
+        path = tmp_path / ".tmp" / name
+        path.write_bytes(b"ha")
+        then = path.stat().st_mtime - age_s
+        os.utime(path, (then, then))
+
+    store.probe()
+
+    assert sorted(path.name for path in (tmp_path / ".tmp").iterdir()) == ["new"]
+
+
 def test_a_disk_that_is_full_leaves_no_part_and_says_what_to_do(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=True)
 

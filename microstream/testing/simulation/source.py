@@ -168,6 +168,9 @@ class SimReader:
 
         def apply() -> tuple[int, list[tuple[int, Entry]]]:
             log = self._topic.broker.log(self._topic.name, number)
+            if wanted.end > log.stable_end:
+                # Where a real consumer waits for ever, a plan that goes beyond the stable end must not pass unseen.
+                raise BrokerError(f"{wanted} ends beyond the stable end {log.stable_end}")
             return log.low, log.committed(wanted.start, wanted.end)
 
         low, found = _ask(self._topic.world, f"kafka.fetch {wanted.partition} [{wanted.start},{wanted.end})", apply)
