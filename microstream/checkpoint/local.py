@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from microstream.checkpoint.probing import check_store
 from microstream.checkpoint.store import AlreadyExistsError, NotFoundError, StoreError
+from microstream.clock import SystemClock
 from microstream.errors import InternalError
 
 __all__ = ["LocalStore"]
@@ -124,7 +124,7 @@ class LocalStore:
 
     def _sweep(self) -> None:
         """Remove what writers that died left half-written; one that lives takes seconds, not a day."""
-        oldest = time.time() - ABANDONED_S
+        oldest = SystemClock().now_us() / 1e6 - ABANDONED_S
         for leftover in (self._root / TEMPORARY).glob("*"):
             with suppress(OSError):
                 if leftover.stat().st_mtime < oldest:

@@ -100,6 +100,10 @@ class Probe(Protocol):
         """Low and last stable end of all partitions, new ones included. Raises ConnectorError when unreachable."""
         ...
 
+    def ends(self) -> Mapping[str, int] | None:
+        """Ends as `bounds` gives them, of the partitions it found last; None where asking for all costs no more."""
+        ...
+
     def identity(self) -> Mapping[str, str]:
         """Topic -> id that changes when the topic is deleted and created again ("" where unknown)."""
         ...

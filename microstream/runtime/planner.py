@@ -176,7 +176,7 @@ class Planner:
         """What sources hold. With a backlog, an answer of a moment ago is as good: a batch takes less."""
         now_us = self._ports.clock.now_us()
         if not (self._backlog and now_us - self._asked_us < BACKLOG_ASK_US):
-            self._found, self._asked_us = await self._watch.bounds(), now_us
+            self._found, self._asked_us = await self._watch.glance(), now_us
         return self._found
 
     async def _idle(self, sources: Sequence[SourceState], now_us: int) -> frozenset[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar, cast
 
@@ -21,6 +22,9 @@ __all__ = ["BoundsBySource", "SourceWatch"]
 
 T = TypeVar("T")
 
+LOOK_US = 1_000_000
+"""How long partitions and low offsets are taken to be as they were."""
+
 BoundsBySource = Mapping[str, Mapping[str, Bounds]]
 
 
@@ -36,6 +40,8 @@ class SourceWatch:
         self._offload = ports.offload
         self._identity: dict[tuple[str, int], Mapping[str, str]] = {}
         self.quiet_since: dict[tuple[str, str], int] = {}
+        self._found: BoundsBySource = {}
+        self._looked_us = 0
 
     async def starts(self, sources: Sequence[Source], default: str) -> StartOffsets:
         """First offsets and topic ids of `sources`; `default` counts where a source names no start."""
@@ -48,7 +54,21 @@ class SourceWatch:
 
     async def bounds(self) -> BoundsBySource:
         """Low and end of every partition now; waits for sources that do not answer."""
-        return {name: await self._ask(probe.bounds) for name, probe in self._probes.items()}
+        self._found = {name: await self._ask(probe.bounds) for name, probe in self._probes.items()}
+        self._looked_us = self._ports.clock.now_us()
+        return self._found
+
+    async def glance(self) -> BoundsBySource:
+        """As `bounds`, but new partitions, and what retention removed, may go unseen for a moment."""
+        if self._ports.clock.now_us() - self._looked_us >= LOOK_US:
+            return await self.bounds()
+        return {name: await self._glance(name) for name in self._probes}
+
+    async def _glance(self, name: str) -> Mapping[str, Bounds]:
+        known, ends = self._found[name], await self._ask(self._probes[name].ends)
+        if ends is None or ends.keys() != known.keys():
+            return await self._ask(self._probes[name].bounds)
+        return {partition: replace(at, end=ends[partition]) for partition, at in known.items()}
 
     async def _ask(self, question: Callable[[], T]) -> T:
         return await patiently(

@@ -200,13 +200,14 @@ class SourceContract:
 
         harness.append(first, range(10))
         harness.expire(first, 4)
-        after = probe.bounds()
+        after, ends = probe.bounds(), probe.ends()
         starts = probe.start_offsets("earliest"), probe.start_offsets("latest")
         probe.close()
 
         assert {name: (each.low, each.end) for name, each in before.items()} == {first: (0, 0), second: (0, 0)}
         assert {name: (each.low, each.end) for name, each in after.items()} == {first: (4, 10), second: (0, 0)}
         assert starts == ({first: 4, second: 0}, {first: 10, second: 0})
+        assert ends in (None, {first: 10, second: 0})
 
 
 class SinkHarness(Protocol):

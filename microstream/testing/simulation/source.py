@@ -120,6 +120,15 @@ class SimProbe:
 
         return _ask(self._topic.world, f"kafka.bounds {self._topic.name}", apply)
 
+    def ends(self) -> Mapping[str, int]:
+        """Last stable ends."""
+
+        def apply() -> Mapping[str, int]:
+            logs = [self._topic.broker.log(self._topic.name, number) for number in range(self._topic.partitions)]
+            return {f"{log.topic}-{log.partition}": log.stable_end for log in logs}
+
+        return _ask(self._topic.world, f"kafka.ends {self._topic.name}", apply)
+
     def unstable_ends(self) -> Mapping[str, int]:
         """Ends with the records of open transactions."""
 
