@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from microstream.errors import PlanError
+from microstream.formats.protocol import Encoded
 
-__all__ = ["check_key", "check_rows", "encode_keys", "encode_rows"]
+__all__ = ["JsonEncoder", "binary_of", "check_rows", "encode_rows", "frame_of", "written"]
 
 ISO_Z = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
@@ -22,16 +24,13 @@ def check_rows(schema: pa.Schema) -> None:
         _check_field(field.name, field.type)
 
 
-def check_key(field: pa.Field[Any]) -> None:
-    """Raise PlanError where `field` has no text form that could be a key."""
-    kind = field.type
-    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
-    timely = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    if not (textual or timely or pa.types.is_integer(kind)):
-        raise PlanError(
-            f"to_kafka(key={field.name!r}): a key is text, an integer, a bool or a time, but this column has type "
-            f"{kind}. Assign a text column first."
-        )
+@dataclass(frozen=True, slots=True)
+class JsonEncoder:
+    """One JSON object per row (see `Encoder` and `encode_rows`)."""
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """All rows, in order."""
+        return Encoded(values=encode_rows(table))
 
 
 def encode_rows(table: pa.Table) -> pa.Array[Any]:
@@ -47,45 +46,35 @@ def encode_rows(table: pa.Table) -> pa.Array[Any]:
     """
     if not table.num_rows:
         return pa.array([], pa.large_binary())
-    frame = _frame(table)
-    columns = [_written(pl.col(name), kind).alias(name) for name, kind in frame.schema.items()]
+    frame = frame_of(table)
+    columns = [written(pl.col(name), kind).alias(name) for name, kind in frame.schema.items()]
     texts = frame.select(pl.struct(columns).struct.json_encode().alias("value"))["value"]
-    return _binary(texts)
+    return binary_of(texts)
 
 
-def encode_keys(column: Any) -> pa.Array[Any]:
-    """The text of each value in UTF-8, as large_binary: integers in decimal, times as in the rows; null stays null.
-
-    >>> encode_keys(pa.chunked_array([[7, None, -1]])).to_pylist()
-    [b'7', None, b'-1']
-    """
-    if not len(column):
-        return pa.array([], pa.large_binary())
-    frame = _frame(pa.table({"key": column}))
-    return _binary(frame.select(_written(pl.col("key"), frame.schema["key"]).cast(pl.String))["key"])
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """`table` for polars."""
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
 
 
-def _binary(texts: pl.Series) -> pa.Array[Any]:
+def binary_of(texts: pl.Series) -> pa.Array[Any]:
+    """Texts as large_binary."""
     column: Any = texts.cast(pl.Binary).to_arrow()
     binary: pa.Array[Any] = column.cast(pa.large_binary())
     return binary
 
 
-def _written(expr: pl.Expr, kind: Any) -> pl.Expr:
+def written(expr: pl.Expr, kind: Any) -> pl.Expr:
     """`expr` with its times, at any depth, as text."""
     match kind:
         case pl.Datetime():
             return expr.dt.strftime(ISO_Z)
         case pl.List() if _holds_time(kind):
-            return expr.list.eval(_written(pl.element(), kind.inner))
+            return expr.list.eval(written(pl.element(), kind.inner))
         case pl.Struct() if _holds_time(kind):
-            fields = [_written(expr.struct.field(f.name), f.dtype).alias(f.name) for f in kind.fields]
+            fields = [written(expr.struct.field(f.name), f.dtype).alias(f.name) for f in kind.fields]
             return pl.when(expr.is_not_null()).then(pl.struct(fields))
         case _:
             return expr

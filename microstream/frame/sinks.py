@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -141,7 +141,7 @@ def kafka_sink(
     topic: str,
     *,
     bootstrap_servers: str | None,
-    key: str | None,
+    key: str | Sequence[str] | None,
     delivery: Delivery,
     config: Mapping[str, str | int | float | bool] | None,
     name: str | None,
@@ -152,7 +152,7 @@ def kafka_sink(
     spec = KafkaSink(
         topic=topic,
         bootstrap_servers=bootstrap_servers or _only_cluster(node),
-        key=key,
+        key=key if key is None or isinstance(key, str) else tuple(key),
         delivery=delivery,
         config=tuple(sorted((config or {}).items())),
     )

@@ -207,7 +207,7 @@ class StreamFrame:
         topic: str,
         *,
         bootstrap_servers: str | None = None,
-        key: str | None = None,
+        key: str | Sequence[str] | None = None,
         delivery: Delivery = "exactly_once",
         config: Mapping[str, str | int | float | bool] | None = None,
         name: str | None = None,
@@ -219,7 +219,8 @@ class StreamFrame:
         bootstrap_servers
             The only Kafka cluster that the query reads, by default.
         key
-            Column whose text is the key of the record, which decides its partition.
+            Column whose text, or binary value, is the key of the record, which decides its partition; several columns
+            make a JSON object.
         delivery
             "exactly_once": one transaction per batch and lane. "at_least_once": repeats are possible after a failure.
         config

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 
 from microstream.errors import PlanError
 from microstream.formats.json import JsonDecoder
-from microstream.formats.json_encode import check_key, check_rows, encode_keys, encode_rows
+from microstream.formats.json_encode import check_rows, encode_rows
 
 TIME = pa.timestamp("us")
 KINDS = {
@@ -82,28 +82,10 @@ def test_what_is_written_can_be_read_again(made: list[dict[str, Any]]) -> None:
     assert found.table.to_pylist() == table.to_pylist()
 
 
-@pytest.mark.parametrize(
-    ("values", "kind", "keys"),
-    [
-        ([1, None, -(2**63)], pa.int64(), [b"1", None, b"-9223372036854775808"]),
-        (["é", "", None], pa.large_string(), ["é".encode(), b"", None]),
-        ([True, False], pa.bool_(), [b"true", b"false"]),
-        ([datetime.datetime(2026, 1, 2, 3)], TIME, [b"2026-01-02T03:00:00.000000Z"]),
-    ],
-)
-def test_a_key_is_the_text_of_its_column(values: list[Any], kind: pa.DataType, keys: list[bytes | None]) -> None:
-    column = pa.chunked_array([pa.array(values, kind)])
-
-    found = encode_keys(column).to_pylist()
-
-    assert found == keys
-
-
 def test_no_rows_give_no_messages() -> None:
     empty = SCHEMA.empty_table()
 
     assert len(encode_rows(empty)) == 0
-    assert len(encode_keys(empty["n"])) == 0
 
 
 @pytest.mark.parametrize(
@@ -112,8 +94,3 @@ def test_no_rows_give_no_messages() -> None:
 def test_columns_without_a_json_form_are_refused_when_the_plan_is_built(kind: pa.DataType) -> None:
     with pytest.raises(PlanError, match="has no JSON form"):
         check_rows(pa.schema([pa.field("raw", kind)]))
-
-
-def test_a_nested_column_is_no_key() -> None:
-    with pytest.raises(PlanError, match="a key is text"):
-        check_key(pa.field("tags", pa.list_(pa.int64())))

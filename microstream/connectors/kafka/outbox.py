@@ -14,7 +14,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from microstream.connectors.kafka.client import LASTING, Cluster, log, refused
 from microstream.errors import BadRecordError
-from microstream.formats.json_encode import encode_keys, encode_rows
+from microstream.formats.keys import encode_keys
+from microstream.formats.protocol import Encoder
 
 __all__ = ["RECORDS", "RecordRules", "TopicLimits", "chunk_bounds", "records_of"]
 
@@ -67,11 +68,12 @@ class TopicLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRules:
-    """How rows become records of `topic`: the column `key` (or None) and the limits that the topic has."""
+    """How rows become records of `topic`: their key columns (none: no key), their format, and the topic's limits."""
 
     cluster: Cluster
     topic: str
-    key: str | None
+    key: tuple[str, ...]
+    encoder: Encoder
     wait_s: float = 10.0
 
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
@@ -82,8 +84,8 @@ class RecordRules:
         BadRecordError
             A record is larger than the topic accepts.
         """
-        values = encode_rows(table)
-        keys = pa.nulls(len(values), pa.large_binary()) if self.key is None else encode_keys(table[self.key])
+        values = self.encoder.encode(table).values
+        keys = encode_keys(table.select(self.key)) if self.key else pa.nulls(len(values), pa.large_binary())
         times = pa.nulls(len(values), pa.int64()) if event_time is None else _milliseconds(table[event_time])
         self._check_sizes(keys, values, limits.largest_bytes)
         return pa.Table.from_arrays([keys, values, times], schema=RECORDS)

@@ -15,7 +15,7 @@ from microstream.connectors.kafka.cursor import Cursor, place_of
 from microstream.connectors.kafka.rows import BadRecords, Taken, rows_of
 from microstream.connectors.protocol import Range, Read
 from microstream.errors import ConnectorError, OffsetExpiredError, UnreachableError
-from microstream.formats.json import JsonDecoder
+from microstream.formats.protocol import Decoder
 
 __all__ = ["KafkaReader", "ReadRules"]
 
@@ -48,9 +48,7 @@ class ReadRules:
 class KafkaReader:
     """See `microstream.connectors.protocol.Reader`; for one lane, used by one thread at a time."""
 
-    def __init__(
-        self, cluster: Cluster, rules: ReadRules, decoder: JsonDecoder, *, name: str, max_ahead_us: int
-    ) -> None:
+    def __init__(self, cluster: Cluster, rules: ReadRules, decoder: Decoder, *, name: str, max_ahead_us: int) -> None:
         self._cluster = cluster
         self._rules = rules
         self._decoder = decoder

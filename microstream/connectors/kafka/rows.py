@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from microstream.connectors.protocol import Range, RangeCount, Read
 from microstream.errors import BadRecordError
-from microstream.formats.json import JsonDecoder
+from microstream.formats.protocol import Decoder
 
 __all__ = ["BadRecords", "Taken", "rows_of"]
 
@@ -40,7 +40,7 @@ class BadRecords:
     skip: frozenset[tuple[str, int]] = frozenset()
 
 
-def rows_of(taken: Sequence[Taken], decoder: JsonDecoder, *, latest_us: int, policy: BadRecords) -> Read:
+def rows_of(taken: Sequence[Taken], decoder: Decoder, *, latest_us: int, policy: BadRecords) -> Read:
     """One table of all good records, range by range.
 
     Raises

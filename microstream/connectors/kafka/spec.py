@@ -17,8 +17,8 @@ from microstream.connectors.kafka.sink_probe import KafkaSinkProbe
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
 from microstream.errors import PlanError
-from microstream.formats.json import JsonDecoder
-from microstream.formats.json_encode import check_key, check_rows
+from microstream.formats.choice import FORMATS, check_writable, decoder_of, encoder_of
+from microstream.formats.keys import check_key
 
 __all__ = ["KafkaSink", "KafkaSource"]
 
@@ -74,7 +74,7 @@ class KafkaSource:
             raise PlanError("read_kafka: name at least one topic.")
         if len(set(self.topics)) < len(self.topics):
             raise PlanError(f"read_kafka: a topic is named twice in {', '.join(self.topics)}.")
-        _require_one_of("read_kafka", "format", self.format, ("json",))
+        _require_one_of("read_kafka", "format", self.format, FORMATS)
         _require_one_of("read_kafka", "start", self.start, ("earliest", "latest", None))
         _require_one_of("read_kafka", "end", self.end, ("latest", None))
         _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop"))
@@ -109,7 +109,7 @@ class KafkaSource:
         """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
         bad = BadRecords(action=self.on_bad_record, skip=frozenset(self.skip))
         rules = ReadRules(bad=bad, on_data_loss=self.on_data_loss, wait_us=self.wait_us)
-        decoder = JsonDecoder(schema, event_time)
+        decoder = decoder_of(self.format, schema, event_time)
         return KafkaReader(self.cluster, rules, decoder, name=name, max_ahead_us=max_ahead_us)
 
 
@@ -124,7 +124,8 @@ class KafkaSink:
     bootstrap_servers
         "host:port", several separated by commas.
     key
-        Column whose text in UTF-8 is the record key (integers in decimal), or None. Equal keys go to one partition.
+        Column or columns that make the record key, see `microstream.formats.keys`, or None. Equal keys go to one
+        partition.
     delivery
         "exactly_once": one transaction per batch and lane, read with isolation.level=read_committed. Needs the ACLs
         READ on groups `ms-*`, READ and WRITE on the topic and WRITE on transactional ids `ms-*`. "at_least_once": no
@@ -144,14 +145,14 @@ class KafkaSink:
 
     topic: str
     bootstrap_servers: str
-    key: str | None = None
+    key: str | tuple[str, ...] | None = None
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     format: str = "json"
     config: Config = ()
     wait_us: int = 30_000_000
 
     def __post_init__(self) -> None:
-        _require_one_of("to_kafka", "format", self.format, ("json",))
+        _require_one_of("to_kafka", "format", self.format, FORMATS)
         _require_one_of("to_kafka", "delivery", self.delivery, ("exactly_once", "at_least_once"))
         self.cluster  # noqa: B018  (refuses settings that are not for users)
 
@@ -176,17 +177,23 @@ class KafkaSink:
         return self.delivery.replace("_", " ")
 
     @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of `key`."""
+        return () if self.key is None else (self.key,) if isinstance(self.key, str) else self.key
+
+    @property
     def cluster(self) -> Cluster:
         """Where the topic is."""
         return Cluster(bootstrap_servers=self.bootstrap_servers, config=self.config)
 
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""
-        check_rows(schema)
-        if self.key is not None:
-            if self.key not in schema.names:
-                raise PlanError.unknown_column("to_kafka(key=)", self.key, schema.names)
-            check_key(schema.field(self.key))
+        check_writable("to_kafka", self.format, schema)
+        for column in self.key_columns:
+            if column not in schema.names:
+                raise PlanError.unknown_column("to_kafka(key=)", column, schema.names)
+        if self.key_columns:
+            check_key(pa.schema([schema.field(column) for column in self.key_columns]))
 
     def open_probe(self) -> SinkProbe:
         """The driver's view."""
@@ -195,7 +202,10 @@ class KafkaSink:
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> Writer:
         """A worker's view, for one lane."""
         wait_s = self.wait_us / 1e6
-        rules = RecordRules(cluster=self.cluster, topic=self.topic, key=self.key, wait_s=wait_s)
+        encoder = encoder_of(self.format, schema)
+        rules = RecordRules(
+            cluster=self.cluster, topic=self.topic, key=self.key_columns, encoder=encoder, wait_s=wait_s
+        )
         if self.delivery == "at_least_once":
             return EagerWriter(rules, sink=sink, wait_s=wait_s)
         return TransactionalWriter(rules, job=job, sink=sink, lane=lane, wait_s=wait_s)

@@ -21,6 +21,7 @@ from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Confirmed, MarkerAheadError, Outgoing
 from microstream.errors import BadRecordError, CheckpointError, ConnectorError, UnreachableError
+from microstream.formats.json_encode import JsonEncoder
 from microstream.testing.connectors import SCHEMA, open_writer, publish
 from microstream.testing.kafka import Broker, consume_all
 
@@ -62,7 +63,7 @@ def disturbed_writer(
     harness: KafkaSinkHarness, at: int, around: Callable[[Callable[[], None]], None], wait_s: float = 30
 ) -> TransactionalWriter:
     cluster = DisturbedCluster(bootstrap_servers=harness.broker.bootstrap_servers, at=at, around=around, made=[])
-    rules = RecordRules(cluster=cluster, topic=harness.topic, key=None)
+    rules = RecordRules(cluster=cluster, topic=harness.topic, key=(), encoder=JsonEncoder())
     return TransactionalWriter(rules, job="job", sink="out", lane=0, wait_s=wait_s)
 
 
@@ -235,7 +236,7 @@ def test_at_least_once_publishes_and_waits_for_the_acknowledgement(broker: Broke
 def test_a_cluster_that_is_away_is_an_error_that_may_be_retried(delivery: Any) -> None:
     sink = KafkaSink(topic="any", bootstrap_servers="127.0.0.1:1", delivery=delivery, wait_us=300_000)
     cluster = sink.cluster
-    rules = RecordRules(cluster=cluster, topic="any", key=None)
+    rules = RecordRules(cluster=cluster, topic="any", key=(), encoder=JsonEncoder())
     rows = rules.encode(pa.table({"n": [1]}, schema=SCHEMA), event_time=None, limits=TopicLimits())
     writer = sink.open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
 
