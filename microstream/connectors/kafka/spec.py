@@ -12,7 +12,7 @@ from microstream.connectors.kafka.eager import EagerWriter
 from microstream.connectors.kafka.outbox import RecordRules
 from microstream.connectors.kafka.probe import KafkaProbe
 from microstream.connectors.kafka.reader import KafkaReader, ReadRules
-from microstream.connectors.kafka.rows import BadRecords
+from microstream.connectors.kafka.rows import BadRecords, Layout
 from microstream.connectors.kafka.sink_probe import KafkaSinkProbe
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
@@ -41,6 +41,10 @@ class KafkaSource:
         "earliest" or "latest": where a query begins that has no checkpoint yet; None leaves it to the trigger.
     end
         "latest": read up to what is there when the source is opened, and finish; None: never finish.
+    metadata
+        Columns of `ATTRIBUTES` that the source has besides those of the value; with "_key" tombstones are rows.
+    required
+        Columns that must not be null in a record, although a tombstone's row holds null there.
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
     on_bad_record
@@ -63,6 +67,8 @@ class KafkaSource:
     format: str = "json"
     start: Literal["earliest", "latest"] | None = None
     end: Literal["latest"] | None = None
+    metadata: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     config: Config = ()
     on_bad_record: Literal["fail", "drop"] = "fail"
     skip: tuple[tuple[str, int], ...] = ()
@@ -107,10 +113,16 @@ class KafkaSource:
 
     def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> Reader:
         """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
-        bad = BadRecords(action=self.on_bad_record, skip=frozenset(self.skip))
-        rules = ReadRules(bad=bad, on_data_loss=self.on_data_loss, wait_us=self.wait_us)
-        decoder = decoder_of(self.format, schema, event_time)
-        return KafkaReader(self.cluster, rules, decoder, name=name, max_ahead_us=max_ahead_us)
+        layout = Layout(schema=schema, event_time=event_time, tombstones="_key" in self.metadata)
+        rules = ReadRules(
+            bad=BadRecords(action=self.on_bad_record, skip=frozenset(self.skip)),
+            on_data_loss=self.on_data_loss,
+            wait_us=self.wait_us,
+            details=layout.details,
+        )
+        value = layout.value_schema(self.required)
+        decoder = decoder_of(self.format, value, event_time if event_time in value.names else None)
+        return KafkaReader(self.cluster, rules, decoder, layout, name=name, max_ahead_us=max_ahead_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

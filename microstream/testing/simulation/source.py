@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 import orjson
 import pyarrow as pa
 
-from microstream.connectors.kafka.rows import BadRecords, Taken, rows_of
+from microstream.connectors.kafka.rows import BadRecords, Layout, Taken, rows_of
 from microstream.connectors.protocol import Bounds, Range, Read
 from microstream.errors import OffsetExpiredError, UnreachableError
 from microstream.formats.protocol import Decoded
@@ -156,12 +156,13 @@ class SimReader:
         self._source = source
         self._topic = source.topic
         self._decoder = Arrays(columns=source.columns, schema=schema)
+        self._layout = Layout(schema=schema)
         self._bad = BadRecords(action=source.on_bad_record)
 
     def read(self, ranges: Sequence[Range], *, batch_time_us: int) -> Read:
         """All rows of `ranges`; what was not committed is not there."""
         taken = [self._fetch(wanted) for wanted in ranges]
-        return rows_of(taken, self._decoder, latest_us=batch_time_us, policy=self._bad)
+        return rows_of(taken, self._decoder, self._layout, latest_us=batch_time_us, policy=self._bad)
 
     def _fetch(self, wanted: Range) -> Taken:
         number = int(wanted.partition.rpartition("-")[2])
