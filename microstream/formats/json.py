@@ -42,7 +42,8 @@ class JsonDecoder:
     A message is bad when it is not exactly one JSON object (whitespace around it is fine), a field has another type
     or is given twice, a field that is not nullable is null or missing, or a time is no time. Integers are accepted for
     floats, but not 1.0 or "1" for integers. NaN, Infinity and -Infinity (which Python's json module writes) are
-    accepted for floats, NaN as null. Metadata `microstream: epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number.
+    accepted for floats, NaN as null. Decimals are text or numbers, binary is base64, dates and times of day are ISO
+    text. Metadata `microstream: epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number, also in lists and structs.
 
     Parameters
     ----------
@@ -150,13 +151,22 @@ class JsonDecoder:
         if table is not None:
             return [table]
         if len(likely) == 1:
-            faults[likely[0]] = "a field is given twice, or the record is not strict JSON"
+            faults[likely[0]] = self._said_of(messages[likely[0]])
             return []
         half = len(likely) // 2
         return [
             *self._isolate(messages, likely[:half], faults),
             *self._isolate(messages, likely[half:], faults),
         ]
+
+    def _said_of(self, message: bytes) -> str:
+        """Why the parser refuses a message whose fields are of the right kinds."""
+        try:
+            pj.read_json(pa.BufferReader(message), parse_options=self._parse_options)  # type: ignore[arg-type]
+        except pa.ArrowInvalid as problem:
+            if "decimal" in str(problem):
+                return str(problem)
+        return "a field is given twice, or the record is not strict JSON"
 
     def _settled(self, read: pa.Table, latest_us: int | None) -> tuple[pa.Table, dict[int, str]]:
         """The columns of the schema, and the rows that break a rule of theirs."""

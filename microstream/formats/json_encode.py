@@ -14,6 +14,7 @@ from microstream.formats.protocol import Encoded
 __all__ = ["JsonEncoder", "binary_of", "check_rows", "encode_rows", "frame_of", "written"]
 
 ISO_Z = "%Y-%m-%dT%H:%M:%S%.6fZ"
+ISO_TIME = "%H:%M:%S%.6f"
 
 
 def check_rows(schema: pa.Schema) -> None:
@@ -36,8 +37,8 @@ class JsonEncoder:
 def encode_rows(table: pa.Table) -> pa.Array[Any]:
     """One JSON object per row, all columns in order, as large_binary.
 
-    Times are ISO 8601 in UTC with microseconds and "Z"; dates are ISO; decimals are text, exactly; integers are exact;
-    NaN, infinities and null are null.
+    Times are ISO 8601 in UTC with microseconds and "Z", also those that were read as epoch numbers; dates and times of
+    day are ISO; binary is base64; decimals are text, exactly; integers are exact; NaN, infinities and null are null.
 
     >>> import datetime
     >>> rows = pa.table({"n": [1, None], "at": [datetime.datetime(2026, 1, 2), None]})
@@ -67,27 +68,31 @@ def binary_of(texts: pl.Series) -> pa.Array[Any]:
 
 
 def written(expr: pl.Expr, kind: Any) -> pl.Expr:
-    """`expr` with its times, at any depth, as text."""
+    """`expr` with its times and bytes, at any depth, as text."""
     match kind:
         case pl.Datetime():
             return expr.dt.strftime(ISO_Z)
-        case pl.List() if _holds_time(kind):
+        case pl.Time():
+            return expr.dt.strftime(ISO_TIME)
+        case pl.Binary():
+            return expr.bin.encode("base64")
+        case pl.List() if _needs_text(kind):
             return expr.list.eval(written(pl.element(), kind.inner))
-        case pl.Struct() if _holds_time(kind):
+        case pl.Struct() if _needs_text(kind):
             fields = [written(expr.struct.field(f.name), f.dtype).alias(f.name) for f in kind.fields]
             return pl.when(expr.is_not_null()).then(pl.struct(fields))
         case _:
             return expr
 
 
-def _holds_time(kind: Any) -> bool:
+def _needs_text(kind: Any) -> bool:
     match kind:
-        case pl.Datetime():
+        case pl.Datetime() | pl.Time() | pl.Binary():
             return True
         case pl.List():
-            return _holds_time(kind.inner)
+            return _needs_text(kind.inner)
         case pl.Struct():
-            return any(_holds_time(field.dtype) for field in kind.fields)
+            return any(_needs_text(field.dtype) for field in kind.fields)
         case _:
             return False
 
@@ -101,12 +106,14 @@ def _check_field(name: str, kind: Any) -> None:
     elif not _has_text(kind):
         raise PlanError(
             f"to_kafka: column {name!r} has type {kind}, which has no JSON form here. There are: integers, "
-            "floats, bool, text, decimals, dates, timestamps, and lists and structs of these. Drop or convert it."
+            "floats, bool, text, binary, decimals, dates, times, timestamps, and lists and structs of these. Drop or "
+            "convert it."
         )
 
 
 def _has_text(kind: pa.DataType) -> bool:
     number = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    time = pa.types.is_timestamp(kind) or pa.types.is_date32(kind)
-    return number or text or time or pa.types.is_boolean(kind) or pa.types.is_decimal128(kind)
+    time = pa.types.is_timestamp(kind) or pa.types.is_date32(kind) or pa.types.is_time(kind)
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return number or text or time or binary or pa.types.is_boolean(kind) or pa.types.is_decimal128(kind)

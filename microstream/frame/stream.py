@@ -214,6 +214,9 @@ class StreamFrame:
     ) -> StreamSink:
         """Rows as JSON records of all columns; the record time is the event time.
 
+        The column "_headers", as `read_kafka(metadata=)` gives it, becomes the headers of the record, and "_key" its
+        key unless `key` names others; neither is part of the value. A null key is no key.
+
         Parameters
         ----------
         bootstrap_servers

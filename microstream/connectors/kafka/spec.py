@@ -7,9 +7,10 @@ from typing import Literal
 
 import pyarrow as pa
 
+from microstream.connectors.kafka.attributes import HEADERS
 from microstream.connectors.kafka.client import Cluster
 from microstream.connectors.kafka.eager import EagerWriter
-from microstream.connectors.kafka.outbox import RecordRules
+from microstream.connectors.kafka.outbox import OUTSIDE, RecordRules
 from microstream.connectors.kafka.probe import KafkaProbe
 from microstream.connectors.kafka.reader import KafkaReader, ReadRules
 from microstream.connectors.kafka.rows import BadRecords, Layout
@@ -127,7 +128,10 @@ class KafkaSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSink:
-    """JSON objects of all columns in `topic`; the record's time is the event time.
+    """Rows as records of `topic`; the record's time is the event time.
+
+    A column `_headers` becomes the record's headers and a column `_key` its key, unless `key` names others; neither is
+    part of the value.
 
     Parameters
     ----------
@@ -200,12 +204,21 @@ class KafkaSink:
 
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""
-        check_writable("to_kafka", self.format, schema)
         for column in self.key_columns:
             if column not in schema.names:
                 raise PlanError.unknown_column("to_kafka(key=)", column, schema.names)
-        if self.key_columns:
-            check_key(pa.schema([schema.field(column) for column in self.key_columns]))
+        key = self.key_columns or tuple({"_key"} & set(schema.names))
+        if key:
+            check_key(pa.schema([schema.field(column) for column in key]))
+        if "_headers" in schema.names and schema.field("_headers").type != HEADERS:
+            raise PlanError(
+                f"to_kafka: the column '_headers' has type {schema.field('_headers').type}, but becomes the headers of "
+                f"the record and must be {HEADERS}. Rename the column, or drop it."
+            )
+        check_writable("to_kafka", self.format, self._value_schema(schema))
+
+    def _value_schema(self, schema: pa.Schema) -> pa.Schema:
+        return pa.schema([field for field in schema if field.name not in OUTSIDE])
 
     def open_probe(self) -> SinkProbe:
         """The driver's view."""
@@ -214,7 +227,7 @@ class KafkaSink:
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> Writer:
         """A worker's view, for one lane."""
         wait_s = self.wait_us / 1e6
-        encoder = encoder_of(self.format, schema)
+        encoder = encoder_of(self.format, self._value_schema(schema))
         rules = RecordRules(
             cluster=self.cluster, topic=self.topic, key=self.key_columns, encoder=encoder, wait_s=wait_s
         )
