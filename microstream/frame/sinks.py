@@ -15,9 +15,10 @@ from microstream.plan.rules import in_order
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
 
-__all__ = ["Delivery", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
+__all__ = ["Delivery", "Format", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
 
 Delivery = Literal["exactly_once", "at_least_once"]
+Format = Literal["json", "text", "raw", "arrow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,7 @@ def kafka_sink(
     *,
     bootstrap_servers: str | None,
     key: str | Sequence[str] | None,
+    format: Format,
     delivery: Delivery,
     config: Mapping[str, str | int | float | bool] | None,
     name: str | None,
@@ -154,6 +156,7 @@ def kafka_sink(
         bootstrap_servers=bootstrap_servers or _only_cluster(node),
         key=key if key is None or isinstance(key, str) else tuple(key),
         delivery=delivery,
+        format=format,
         config=tuple(sorted((config or {}).items())),
     )
     return StreamSink(Sink(child=node, name=name or topic, spec=spec))

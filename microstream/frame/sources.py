@@ -14,6 +14,8 @@ from microstream.connectors.kafka.attributes import ATTRIBUTES, requested
 from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
 from microstream.errors import PlanError
+from microstream.formats.choice import check_readable, schema_without_one
+from microstream.frame.sinks import Format
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
@@ -25,8 +27,8 @@ def read_kafka(
     topics: str | Sequence[str],
     *,
     bootstrap_servers: str,
-    schema: Schema,
-    format: Literal["json"] = "json",
+    schema: Schema | None = None,
+    format: Format = "json",
     event_time: str | None = None,
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
@@ -51,6 +53,10 @@ def read_kafka(
     schema
         Column names to types: "int64" (never null), "Int64", "float64", "bool", "boolean", "str", "timestamp[ms]" (ISO
         text), "epoch[ms]" (a number), "list[...]", nested mappings; or a `pyarrow.Schema`. Other fields are ignored.
+        Not needed for "text" and "raw".
+    format
+        "json": one object per record. "text", "raw": one column `value` (str, binary), and that is the record. "arrow":
+        an IPC stream per record, of any number of rows.
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark
@@ -89,7 +95,8 @@ def read_kafka(
     attributes = requested(metadata)
     if event_time == "_timestamp":
         attributes = requested({*attributes, event_time})
-    of_value = parse_schema(schema)
+    of_value = schema_without_one("read_kafka", format) if schema is None else parse_schema(schema)
+    check_readable("read_kafka", format, of_value)
     spec = KafkaSource(
         topics=names,
         bootstrap_servers=bootstrap_servers,

@@ -37,7 +37,7 @@ class KafkaSource:
     bootstrap_servers
         "host:port", several separated by commas.
     format
-        "json".
+        One of `microstream.formats.choice.FORMATS`.
     start
         "earliest" or "latest": where a query begins that has no checkpoint yet; None leaves it to the trigger.
     end
@@ -147,7 +147,7 @@ class KafkaSink:
         READ on groups `ms-*`, READ and WRITE on the topic and WRITE on transactional ids `ms-*`. "at_least_once": no
         transactions; rows of attempts that were given up may remain.
     format
-        "json".
+        One of `microstream.formats.choice.FORMATS`.
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
     wait_us
@@ -227,7 +227,8 @@ class KafkaSink:
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> Writer:
         """A worker's view, for one lane."""
         wait_s = self.wait_us / 1e6
-        encoder = encoder_of(self.format, self._value_schema(schema))
+        value = self._value_schema(schema)
+        encoder = encoder_of(self.format, value, together=not self.key_columns and len(value) == len(schema))
         rules = RecordRules(
             cluster=self.cluster, topic=self.topic, key=self.key_columns, encoder=encoder, wait_s=wait_s
         )
