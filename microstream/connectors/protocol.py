@@ -18,6 +18,7 @@ from microstream.errors import ConnectorError
 from microstream.plan.specs import SinkSpec, SourceSpec
 
 __all__ = [
+    "BadRecord",
     "Bounds",
     "Confirmed",
     "MarkerAheadError",
@@ -78,6 +79,22 @@ class RangeCount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BadRecord:
+    """A record that cannot be decoded, and why: everything it takes to keep it elsewhere.
+
+    `key`, `time_us` and `headers` are None where the record has none, or the reader was not asked to keep them.
+    """
+
+    partition: str
+    offset: int
+    reason: str
+    value: bytes | None
+    key: bytes | None = None
+    time_us: int | None = None
+    headers: tuple[tuple[str, bytes | None], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
     """Rows of some ranges: `table` (the source's schema), range by range, in offset order within a range.
 
@@ -87,6 +104,8 @@ class Read:
     table: pa.Table
     offsets: npt.NDArray[np.int64]
     counts: tuple[RangeCount, ...]
+    bad: tuple[BadRecord, ...] = ()
+    """Records that were passed over because they cannot be decoded, in the order of `counts` and offsets."""
 
 
 class Probe(Protocol):

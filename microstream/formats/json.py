@@ -13,20 +13,19 @@ and the same parser judges the parts: a message is good or bad whatever its neig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from microstream.clock import iso
-from microstream.formats.json_columns import Mask, as_mask, settle, wire_type
+from microstream.formats.event_time import note, note_event_times
+from microstream.formats.json_columns import settle, wire_type
 from microstream.formats.json_faults import clipped, fault_of_kind
+from microstream.formats.protocol import Decoded
 
 __all__ = ["Decoded", "JsonDecoder"]
 
@@ -37,21 +36,14 @@ WHITESPACE = b" \t\r\n"
 OPENING, CLOSING = b"{}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoded:
-    """`table` holds the good messages in order; `bad` the index of each other one and why."""
-
-    table: pa.Table
-    bad: tuple[tuple[int, str], ...]
-
-
 class JsonDecoder:
-    """Reads objects with the fields of `schema`; unknown fields are ignored, a missing one is null.
+    """Reads objects with the fields of `schema`; unknown fields are ignored, a missing one is null (see `Decoder`).
 
     A message is bad when it is not exactly one JSON object (whitespace around it is fine), a field has another type
     or is given twice, a field that is not nullable is null or missing, or a time is no time. Integers are accepted for
     floats, but not 1.0 or "1" for integers. NaN, Infinity and -Infinity (which Python's json module writes) are
-    accepted for floats, NaN as null. Metadata `microstream: epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number.
+    accepted for floats, NaN as null. Decimals are text or numbers, binary is base64, dates and times of day are ISO
+    text. Metadata `microstream: epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number, also in lists and structs.
 
     Parameters
     ----------
@@ -159,13 +151,22 @@ class JsonDecoder:
         if table is not None:
             return [table]
         if len(likely) == 1:
-            faults[likely[0]] = "a field is given twice, or the record is not strict JSON"
+            faults[likely[0]] = self._said_of(messages[likely[0]])
             return []
         half = len(likely) // 2
         return [
             *self._isolate(messages, likely[:half], faults),
             *self._isolate(messages, likely[half:], faults),
         ]
+
+    def _said_of(self, message: bytes) -> str:
+        """Why the parser refuses a message whose fields are of the right kinds."""
+        try:
+            pj.read_json(pa.BufferReader(message), parse_options=self._parse_options)  # type: ignore[arg-type]
+        except pa.ArrowInvalid as problem:
+            if "decimal" in str(problem):
+                return str(problem)
+        return "a field is given twice, or the record is not strict JSON"
 
     def _settled(self, read: pa.Table, latest_us: int | None) -> tuple[pa.Table, dict[int, str]]:
         """The columns of the schema, and the rows that break a rule of theirs."""
@@ -175,35 +176,11 @@ class JsonDecoder:
             values: Any = wire.combine_chunks()
             settled, mask = settle(values, field)
             columns.append(settled)
-            _note(broken, mask, partial(_fault_of_value, values, field))
+            note(broken, mask, partial(_fault_of_value, values, field))
             if field.name == self._event_time:
-                self._check_event_time(settled, latest_us, broken)
+                note_event_times(broken, field.name, settled, latest_us)
         table = pa.Table.from_arrays(columns, schema=self._schema)
         return table, broken
-
-    def _check_event_time(self, times: Any, latest_us: int | None, broken: dict[int, str]) -> None:
-        name = self._event_time
-        if times.null_count:
-            _note(broken, as_mask(pc.is_null(times)), lambda _: f"event time {name} is null or missing")
-        if latest_us is None:
-            return
-        ahead = pc.greater(times, pa.scalar(latest_us, times.type))
-        if pc.any(ahead).as_py():
-            micros = times.cast(pa.int64())
-            _note(
-                broken,
-                as_mask(ahead),
-                lambda row: (
-                    f"event time {name} is {iso(micros[row].as_py())}, later than max_ahead allows "
-                    f"(batch time + max_ahead = {iso(latest_us)})"
-                ),
-            )
-
-
-def _note(broken: dict[int, str], mask: Mask, reason: Callable[[int], str]) -> None:
-    if mask is not None:
-        for row in np.flatnonzero(mask).tolist():
-            broken.setdefault(row, reason(row))
 
 
 def _fault_of_value(values: Any, field: pa.Field[Any], row: int) -> str:

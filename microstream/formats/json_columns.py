@@ -1,4 +1,4 @@
-"""From what pyarrow.json can read to the columns a schema asks for: times, dates, null rules, nested or not.
+"""From what pyarrow.json can read to the columns a schema asks for: times, dates, bytes, null rules, nested or not.
 
 A *mask* is one bool per value, true where the value breaks the field; None stands for "all is well", the usual case.
 """
@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,6 +21,7 @@ __all__ = ["Mask", "as_mask", "settle", "wire_type"]
 Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
 
 TIME = pa.timestamp("us")
+DAYTIME = pa.time64("us")
 ZONED_TIME = pa.timestamp("us", "UTC")
 EPOCH = re.compile(r"epoch\[(s|ms|us|ns)\]")
 FACTORS = {"s": 1_000_000, "ms": 1_000, "us": 1}
@@ -43,8 +45,10 @@ def wire_type(field: pa.Field[Any]) -> pa.DataType:
     kind: Any = field.type
     if kind == TIME:
         return pa.string() if _epoch_unit(field) is None else pa.int64()
-    if pa.types.is_date32(kind):
+    if pa.types.is_date32(kind) or kind == DAYTIME or _is_binary(kind):
         return pa.string()
+    if pa.types.is_decimal128(kind):
+        return kind
     if pa.types.is_struct(kind):
         return pa.struct([pa.field(child.name, wire_type(child)) for child in kind])
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -57,8 +61,8 @@ def wire_type(field: pa.Field[Any]) -> pa.DataType:
         return kind
     raise PlanError(
         f"schema: column {field.name!r} has type {kind}, which cannot be read from JSON. There are: integers, float32, "
-        "float64, bool, string, date32, timestamp[us] (ISO text, or numbers with the metadata "
-        "{'microstream': 'epoch[ms]'}), and lists and structs of these."
+        "float64, bool, string, binary (base64), decimal128, date32, time64[us], timestamp[us] (ISO text, or numbers "
+        "with the metadata {'microstream': 'epoch[ms]'}), and lists and structs of these."
     )
 
 
@@ -81,6 +85,10 @@ def _convert(values: Any, field: pa.Field[Any]) -> tuple[pa.Array[Any], Mask]:
         return _times_of_text(values) if unit is None else _times_of_numbers(values, unit)
     if pa.types.is_date32(kind):
         return _parsed(values, kind)
+    if kind == DAYTIME:
+        return _times_of_day(values)
+    if _is_binary(kind):
+        return _bytes_of_base64(values)
     if pa.types.is_floating(kind):
         nan = pc.is_nan(values)
         return (pc.if_else(nan, pa.scalar(None, kind), values) if pc.any(nan).as_py() else values), None
@@ -147,6 +155,23 @@ def _times_of_text(texts: Any) -> tuple[pa.Array[Any], Mask]:
     return pc.coalesce(with_zone.cast(TIME), without), _either(mask, other_mask)
 
 
+def _times_of_day(texts: Any) -> tuple[pa.Array[Any], Mask]:
+    """ "23:59", "23:59:59" and "23:59:59.999999"; digits beyond microseconds are cut off."""
+    cut = pc.replace_substring_regex(texts, FINER_THAN_US, r"\1")
+    times, mask = _parsed(pc.binary_join_element_wise("1970-01-01T", cut, ""), TIME)
+    return times.cast(pa.int64()).view(DAYTIME), mask
+
+
+def _bytes_of_base64(texts: Any) -> tuple[pa.Array[Any], Mask]:
+    """Standard base64 with padding (RFC 4648, 4), without line ends."""
+    series = pl.from_arrow(pa.table({"text": texts})["text"])
+    assert isinstance(series, pl.Series)
+    read: Any = series.to_frame("text").select(pl.col("text").str.decode("base64", strict=False)).to_series().to_arrow()
+    values = read.cast(pa.large_binary())
+    broken = as_mask(pc.and_not(pc.is_null(values), pc.is_null(texts)))
+    return values, broken if broken.any() else None
+
+
 def _parsed(texts: Any, kind: pa.DataType) -> tuple[pa.Array[Any], Mask]:
     try:
         return texts.cast(kind), None
@@ -173,6 +198,10 @@ def _epoch_unit(field: pa.Field[Any]) -> str | None:
             "'epoch[us]' and 'epoch[ns]'."
         )
     return match.group(1)
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
 def as_mask(flags: Any) -> npt.NDArray[np.bool_]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
 from microstream.errors import PlanError
+from microstream.formats.protocol import Encoded
 
-__all__ = ["check_key", "check_rows", "encode_keys", "encode_rows"]
+__all__ = ["JsonEncoder", "binary_of", "check_rows", "encode_rows", "frame_of", "written"]
 
 ISO_Z = "%Y-%m-%dT%H:%M:%S%.6fZ"
+ISO_TIME = "%H:%M:%S%.6f"
 
 
 def check_rows(schema: pa.Schema) -> None:
@@ -22,23 +25,20 @@ def check_rows(schema: pa.Schema) -> None:
         _check_field(field.name, field.type)
 
 
-def check_key(field: pa.Field[Any]) -> None:
-    """Raise PlanError where `field` has no text form that could be a key."""
-    kind = field.type
-    textual = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind)
-    timely = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-    if not (textual or timely or pa.types.is_integer(kind)):
-        raise PlanError(
-            f"to_kafka(key={field.name!r}): a key is text, an integer, a bool or a time, but this column has type "
-            f"{kind}. Assign a text column first."
-        )
+@dataclass(frozen=True, slots=True)
+class JsonEncoder:
+    """One JSON object per row (see `Encoder` and `encode_rows`)."""
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """All rows, in order."""
+        return Encoded(values=encode_rows(table))
 
 
 def encode_rows(table: pa.Table) -> pa.Array[Any]:
     """One JSON object per row, all columns in order, as large_binary.
 
-    Times are ISO 8601 in UTC with microseconds and "Z"; dates are ISO; decimals are text, exactly; integers are exact;
-    NaN, infinities and null are null.
+    Times are ISO 8601 in UTC with microseconds and "Z", also those that were read as epoch numbers; dates and times of
+    day are ISO; binary is base64; decimals are text, exactly; integers are exact; NaN, infinities and null are null.
 
     >>> import datetime
     >>> rows = pa.table({"n": [1, None], "at": [datetime.datetime(2026, 1, 2), None]})
@@ -47,58 +47,52 @@ def encode_rows(table: pa.Table) -> pa.Array[Any]:
     """
     if not table.num_rows:
         return pa.array([], pa.large_binary())
-    frame = _frame(table)
-    columns = [_written(pl.col(name), kind).alias(name) for name, kind in frame.schema.items()]
+    frame = frame_of(table)
+    columns = [written(pl.col(name), kind).alias(name) for name, kind in frame.schema.items()]
     texts = frame.select(pl.struct(columns).struct.json_encode().alias("value"))["value"]
-    return _binary(texts)
+    return binary_of(texts)
 
 
-def encode_keys(column: Any) -> pa.Array[Any]:
-    """The text of each value in UTF-8, as large_binary: integers in decimal, times as in the rows; null stays null.
-
-    >>> encode_keys(pa.chunked_array([[7, None, -1]])).to_pylist()
-    [b'7', None, b'-1']
-    """
-    if not len(column):
-        return pa.array([], pa.large_binary())
-    frame = _frame(pa.table({"key": column}))
-    return _binary(frame.select(_written(pl.col("key"), frame.schema["key"]).cast(pl.String))["key"])
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """`table` for polars."""
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
 
 
-def _binary(texts: pl.Series) -> pa.Array[Any]:
+def binary_of(texts: pl.Series) -> pa.Array[Any]:
+    """Texts as large_binary."""
     column: Any = texts.cast(pl.Binary).to_arrow()
     binary: pa.Array[Any] = column.cast(pa.large_binary())
     return binary
 
 
-def _written(expr: pl.Expr, kind: Any) -> pl.Expr:
-    """`expr` with its times, at any depth, as text."""
+def written(expr: pl.Expr, kind: Any) -> pl.Expr:
+    """`expr` with its times and bytes, at any depth, as text."""
     match kind:
         case pl.Datetime():
             return expr.dt.strftime(ISO_Z)
-        case pl.List() if _holds_time(kind):
-            return expr.list.eval(_written(pl.element(), kind.inner))
-        case pl.Struct() if _holds_time(kind):
-            fields = [_written(expr.struct.field(f.name), f.dtype).alias(f.name) for f in kind.fields]
+        case pl.Time():
+            return expr.dt.strftime(ISO_TIME)
+        case pl.Binary():
+            return expr.bin.encode("base64")
+        case pl.List() if _needs_text(kind):
+            return expr.list.eval(written(pl.element(), kind.inner))
+        case pl.Struct() if _needs_text(kind):
+            fields = [written(expr.struct.field(f.name), f.dtype).alias(f.name) for f in kind.fields]
             return pl.when(expr.is_not_null()).then(pl.struct(fields))
         case _:
             return expr
 
 
-def _holds_time(kind: Any) -> bool:
+def _needs_text(kind: Any) -> bool:
     match kind:
-        case pl.Datetime():
+        case pl.Datetime() | pl.Time() | pl.Binary():
             return True
         case pl.List():
-            return _holds_time(kind.inner)
+            return _needs_text(kind.inner)
         case pl.Struct():
-            return any(_holds_time(field.dtype) for field in kind.fields)
+            return any(_needs_text(field.dtype) for field in kind.fields)
         case _:
             return False
 
@@ -112,12 +106,14 @@ def _check_field(name: str, kind: Any) -> None:
     elif not _has_text(kind):
         raise PlanError(
             f"to_kafka: column {name!r} has type {kind}, which has no JSON form here. There are: integers, "
-            "floats, bool, text, decimals, dates, timestamps, and lists and structs of these. Drop or convert it."
+            "floats, bool, text, binary, decimals, dates, times, timestamps, and lists and structs of these. Drop or "
+            "convert it."
         )
 
 
 def _has_text(kind: pa.DataType) -> bool:
     number = pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind)
     text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    time = pa.types.is_timestamp(kind) or pa.types.is_date32(kind)
-    return number or text or time or pa.types.is_boolean(kind) or pa.types.is_decimal128(kind)
+    time = pa.types.is_timestamp(kind) or pa.types.is_date32(kind) or pa.types.is_time(kind)
+    binary = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return number or text or time or binary or pa.types.is_boolean(kind) or pa.types.is_decimal128(kind)

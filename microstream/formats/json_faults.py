@@ -48,6 +48,8 @@ def _fits(value: Any, kind: pa.DataType) -> bool:
     match value:
         case bool():
             return pa.types.is_boolean(kind)
+        case int() | float() | str() if pa.types.is_decimal(kind):
+            return True  # only the parser sees all its digits
         case int():
             return pa.types.is_floating(kind) or (pa.types.is_integer(kind) and _in_range(value, kind))
         case float():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,9 +15,10 @@ from microstream.plan.rules import in_order
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
 
-__all__ = ["Delivery", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
+__all__ = ["Delivery", "Format", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
 
 Delivery = Literal["exactly_once", "at_least_once"]
+Format = Literal["json", "text", "raw", "arrow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,8 @@ def kafka_sink(
     topic: str,
     *,
     bootstrap_servers: str | None,
-    key: str | None,
+    key: str | Sequence[str] | None,
+    format: Format,
     delivery: Delivery,
     config: Mapping[str, str | int | float | bool] | None,
     name: str | None,
@@ -152,8 +154,9 @@ def kafka_sink(
     spec = KafkaSink(
         topic=topic,
         bootstrap_servers=bootstrap_servers or _only_cluster(node),
-        key=key,
+        key=key if key is None or isinstance(key, str) else tuple(key),
         delivery=delivery,
+        format=format,
         config=tuple(sorted((config or {}).items())),
     )
     return StreamSink(Sink(child=node, name=name or topic, spec=spec))

@@ -10,9 +10,12 @@ import pandas as pd
 import pyarrow as pa
 
 from microstream.clock import duration_us
+from microstream.connectors.kafka.attributes import ATTRIBUTES, requested
 from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
 from microstream.errors import PlanError
+from microstream.formats.choice import check_readable, schema_without_one
+from microstream.frame.sinks import Format
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
@@ -24,14 +27,15 @@ def read_kafka(
     topics: str | Sequence[str],
     *,
     bootstrap_servers: str,
-    schema: Schema,
-    format: Literal["json"] = "json",
+    schema: Schema | None = None,
+    format: Format = "json",
     event_time: str | None = None,
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
     max_ahead: str = "1D",
     start: Literal["earliest", "latest"] | None = None,
     end: Literal["latest"] | None = None,
+    metadata: bool | Sequence[str] = False,
     on_bad_record: Literal["fail", "drop"] = "fail",
     on_data_loss: Literal["fail", "skip"] = "fail",
     skip: Sequence[tuple[str, int]] = (),
@@ -49,6 +53,10 @@ def read_kafka(
     schema
         Column names to types: "int64" (never null), "Int64", "float64", "bool", "boolean", "str", "timestamp[ms]" (ISO
         text), "epoch[ms]" (a number), "list[...]", nested mappings; or a `pyarrow.Schema`. Other fields are ignored.
+        Not needed for "text" and "raw".
+    format
+        "json": one object per record. "text", "raw": one column `value` (str, binary), and that is the record. "arrow":
+        an IPC stream per record, of any number of rows.
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark
@@ -61,6 +69,12 @@ def read_kafka(
         For a query without a checkpoint: "earliest" or "latest" (the default, but earliest for `ms.available_now()`).
     end
         "latest": read what is there at the start, then end; such a source can be computed. None: go on for ever.
+    metadata
+        Further columns, after those of `schema`: "_topic" (str), "_partition" (int32), "_offset" (int64), "_timestamp"
+        (datetime64, the record's time; it may be `event_time`), "_key" (binary, nullable) and "_headers" (a list of
+        structs key: str, value: binary); True: all of them. With "_key", a tombstone (a record without value) is a row
+        whose other columns are null and whose event time is the record's; so all columns of `schema` become nullable,
+        "int64" giving Int64. Without, tombstones are counted and give no row.
     on_bad_record
         "fail" stops the query and shows the record; "drop" counts it.
     on_data_loss
@@ -78,12 +92,19 @@ def read_kafka(
         A type is not known, or `event_time` is no time column.
     """
     names = (topics,) if isinstance(topics, str) else tuple(topics)
+    attributes = requested(metadata)
+    if event_time == "_timestamp":
+        attributes = requested({*attributes, event_time})
+    of_value = schema_without_one("read_kafka", format) if schema is None else parse_schema(schema)
+    check_readable("read_kafka", format, of_value)
     spec = KafkaSource(
         topics=names,
         bootstrap_servers=bootstrap_servers,
         format=format,
         start=start,
         end=end,
+        metadata=attributes,
+        required=tuple(f.name for f in of_value if not f.nullable) if "_key" in attributes else (),
         skip=tuple(skip),
         on_bad_record=on_bad_record,
         on_data_loss=on_data_loss,
@@ -93,7 +114,7 @@ def read_kafka(
         Source(
             name=name or ",".join(names),
             spec=spec,
-            schema=_with_event_time(parse_schema(schema), event_time),
+            schema=_with_event_time(_with_attributes(of_value, attributes), event_time),
             event_time=event_time,
             delay_us=_delay(watermark, event_time),
             idle_timeout_us=None if idle_timeout is None else duration_us(idle_timeout, argument="idle_timeout"),
@@ -200,6 +221,15 @@ def _require_times(frames: list[pd.DataFrame], event_time: str) -> None:
                 f"from_pandas: event time {event_time!r} is null in row {int(null.argmax())} of frame {at}. Give every "
                 "row a time, or drop those rows."
             )
+
+
+def _with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
+    """`schema` and the columns `names` of `ATTRIBUTES`; nullable where tombstones are rows."""
+    clash = sorted(set(names) & set(schema.names))
+    if clash:
+        raise PlanError(f"read_kafka: {clash[0]!r} is both in schema= and in metadata=. Leave it out of one of them.")
+    fields = [field.with_nullable(field.nullable or "_key" in names) for field in schema]
+    return pa.schema([*fields, *(ATTRIBUTES[name] for name in names)])
 
 
 def _with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:

@@ -16,7 +16,7 @@ from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, resolve
 from microstream.frame.grouped import GroupBy, WindowedGroups
 from microstream.frame.run import explain_node, results_of
-from microstream.frame.sinks import Delivery, StreamSink, kafka_sink, memory_sink, null_sink
+from microstream.frame.sinks import Delivery, Format, StreamSink, kafka_sink, memory_sink, null_sink
 from microstream.plan.dtypes import Schema, parse_schema, to_frame
 from microstream.plan.expr import Column as Named
 from microstream.plan.expr import Expr, callable_name
@@ -207,19 +207,27 @@ class StreamFrame:
         topic: str,
         *,
         bootstrap_servers: str | None = None,
-        key: str | None = None,
+        key: str | Sequence[str] | None = None,
+        format: Format = "json",
         delivery: Delivery = "exactly_once",
         config: Mapping[str, str | int | float | bool] | None = None,
         name: str | None = None,
     ) -> StreamSink:
-        """Rows as JSON records of all columns; the record time is the event time.
+        """Rows as records of all columns; the record time is the event time.
+
+        The column "_headers", as `read_kafka(metadata=)` gives it, becomes the headers of the record, and "_key" its
+        key unless `key` names others; neither is part of the value. A null key is no key.
 
         Parameters
         ----------
         bootstrap_servers
             The only Kafka cluster that the query reads, by default.
         key
-            Column whose text is the key of the record, which decides its partition.
+            Column whose text, or binary value, is the key of the record, which decides its partition; several columns
+            make a JSON object.
+        format
+            "json": one object per row. "text", "raw": the one column `value`; null is a tombstone. "arrow": an IPC
+            stream per row, or with neither key nor headers per up to 1,000 rows.
         delivery
             "exactly_once": one transaction per batch and lane. "at_least_once": repeats are possible after a failure.
         config
@@ -232,6 +240,7 @@ class StreamFrame:
             topic,
             bootstrap_servers=bootstrap_servers,
             key=key,
+            format=format,
             delivery=delivery,
             config=config,
             name=name,

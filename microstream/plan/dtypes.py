@@ -10,7 +10,7 @@
 | `str` | `large_string` | `str` |
 | `datetime64`, `timestamp[ms]`, `epoch[ms]` | `timestamp[us]`, UTC without zone | `datetime64[us]` |
 | `timedelta64` | `duration[us]` | `timedelta64[us]` |
-| `list[T]`, `decimal(p, s)`, `binary`, `date`, a mapping (struct) | as named | Arrow-backed |
+| `list[T]`, `decimal(p, s)`, `binary`, `date`, `time`, a mapping (struct) | as named | Arrow-backed |
 
 In a record, `timestamp[...]` is ISO text and `epoch[...]` a number. A frame's dtypes follow from its schema, never
 from its data: a batch without nulls looks like one with nulls.
@@ -67,6 +67,7 @@ _NULLABLE: dict[str, pa.DataType] = {
     "timedelta64": pa.duration("us"),
     "binary": pa.large_binary(),
     "date": pa.date32(),
+    "time": pa.time64("us"),
 }
 _UNITS = r"(s|ms|us|ns)"
 
@@ -130,12 +131,16 @@ def canonical(kind: pa.DataType) -> pa.DataType:
         return TIME
     if pa.types.is_duration(kind):
         return pa.duration("us")
+    if pa.types.is_time(kind):
+        return pa.time64("us")
+    if pa.types.is_date64(kind):
+        return pa.date32()
     if pa.types.is_dictionary(kind):
         return canonical(inner.value_type)
     if pa.types.is_large_list(kind):
-        return pa.large_list(canonical(inner.value_type))
+        return pa.large_list(_canonical_item(inner.value_field))
     if pa.types.is_list(kind):
-        return pa.list_(canonical(inner.value_type))
+        return pa.list_(_canonical_item(inner.value_field))
     if pa.types.is_struct(kind):
         return pa.struct([_canonical_field(inner.field(at)) for at in range(inner.num_fields)])
     if pa.types.is_null(kind):
@@ -156,6 +161,10 @@ def _canonical_field(field: pa.Field[Any]) -> pa.Field[Any]:
             f"column {field.name!r}: metadata {epoch!r} is none of epoch[s], epoch[ms], epoch[us], epoch[ns]."
         )
     return pa.field(field.name, TIME, nullable=field.nullable, metadata={EPOCH: epoch})
+
+
+def _canonical_item(field: pa.Field[Any]) -> pa.Field[Any]:
+    return _canonical_field(field).with_name("item").with_nullable(True)
 
 
 def _parse_field(name: str, kind: Any) -> pa.Field[Any]:
@@ -181,13 +190,14 @@ def _parse_type(column: str, text: str) -> pa.DataType:
     if re.fullmatch(rf"(timedelta64|duration)\[{_UNITS}\]", text):
         return pa.duration("us")
     if match := re.fullmatch(r"list\[(.+)\]", text):
-        return pa.list_(_parse_field("item", match[1]).type)
+        item = _parse_field("item", match[1])
+        return pa.list_(item.with_nullable(True))
     if match := re.fullmatch(r"decimal(?:128)?\((\d+), *(\d+)\)", text):
         return pa.decimal128(int(match[1]), int(match[2]))
     raise PlanError(
         f"schema: column {column!r} has the type {text!r}, which is not known. There are: int64 (never null), Int64, "
         "float64, bool (never null), boolean, str, datetime64, timestamp[ms] (ISO text), epoch[ms] (a number), "
-        "timedelta64, list[...], decimal(p, s), binary, date, nested mappings, and pyarrow types."
+        "timedelta64, list[...], decimal(p, s), binary, date, time, nested mappings, and pyarrow types."
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 __all__ = ["Cursor", "partition_of", "place_of"]
 
 MOST_KEPT = 50_000
 MOST_KEPT_BYTES = 16 << 20
+NOTHING: Mapping[str, Sequence[Any]] = MappingProxyType({})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -17,7 +20,8 @@ class Cursor:
     """One partition of one consumer. `due` is where the next range starts if it continues the last one; `position` is
     the first offset that has not been received.
 
-    `offsets` and `values` are what was received and not taken, in order. `eof` is the highest end of partition reported
+    `offsets`, `values` and `details` (key, time, headers, where they are wanted) are what was received and not taken,
+    in order. `eof` is the highest end of partition reported
     since the last seek: librdkafka reports each end once, and records that were aborted, compacted away or mark a
     transaction are never delivered, so an end may be all there is to see of a range.
     """
@@ -30,16 +34,21 @@ class Cursor:
     eof: int = -1
     offsets: list[int] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
+    details: dict[str, list[Any]] = field(default_factory=dict)
 
     def restart(self, at: int) -> None:
         """Forget everything: the next record is to be at or after `at`."""
         self.due, self.position, self.eof = at, at, -1
-        self.offsets, self.values = [], []
+        self.offsets, self.values, self.details = [], [], {}
 
-    def receive(self, offsets: Sequence[int], values: Sequence[bytes | None]) -> None:
-        """Records in offset order, all at or after `position`."""
+    def receive(
+        self, offsets: Sequence[int], values: Sequence[bytes | None], details: Mapping[str, Sequence[Any]] = NOTHING
+    ) -> None:
+        """Records in offset order, all at or after `position`; always with details of the same names."""
         self.offsets.extend(offsets)
         self.values.extend(values)
+        for name, found in details.items():
+            self.details.setdefault(name, []).extend(found)
         self.position = self.offsets[-1] + 1
 
     def skip_to(self, offset: int) -> None:
@@ -50,11 +59,12 @@ class Cursor:
         """Whether every record below `end` that will ever be delivered is here."""
         return self.eof >= end or self.position >= end
 
-    def take(self, end: int) -> tuple[list[int], list[bytes | None]]:
+    def take(self, end: int) -> tuple[list[int], list[bytes | None], dict[str, list[Any]]]:
         """Records below `end`; later ones stay for the next range, which is due at `end`."""
         cut = bisect_left(self.offsets, end)
-        taken = self.offsets[:cut], self.values[:cut]
+        taken = self.offsets[:cut], self.values[:cut], {name: found[:cut] for name, found in self.details.items()}
         self.offsets, self.values = self.offsets[cut:], self.values[cut:]
+        self.details = {name: found[cut:] for name, found in self.details.items()}
         self.due = end
         self.skip_to(end)
         return taken

@@ -7,24 +7,33 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
+from microstream.connectors.kafka.attributes import HEADERS
 from microstream.connectors.kafka.client import LASTING, Cluster, log, refused
 from microstream.errors import BadRecordError
-from microstream.formats.json_encode import encode_keys, encode_rows
+from microstream.formats.keys import encode_keys
+from microstream.formats.protocol import Encoder
 
-__all__ = ["RECORDS", "RecordRules", "TopicLimits", "chunk_bounds", "records_of"]
+__all__ = ["HEADED", "OUTSIDE", "RECORDS", "RecordRules", "TopicLimits", "chunk_bounds", "headers_of", "records_of"]
+
+OUTSIDE = ("_key", "_headers")
+"""Columns that are never part of a record's value."""
 
 FIELDS: tuple[pa.Field[Any], ...] = (
     pa.field("key", pa.large_binary()),
-    pa.field("value", pa.large_binary(), nullable=False),
+    pa.field("value", pa.large_binary()),
     pa.field("time_ms", pa.int64()),
 )
 RECORDS = pa.schema(FIELDS)
-"""What the outbox holds: `time_ms` is the event time, null where the frame has none."""
+"""What the outbox holds: `time_ms` is the event time, null where the frame has none; a null value is a tombstone."""
+
+HEADED = RECORDS.append(pa.field("headers", HEADERS))
+"""What it holds where the frame has a column `_headers`."""
 
 RECORD_OVERHEAD_BYTES = 200
 """More than Kafka adds to a batch of one record (61 bytes and varints)."""
@@ -67,26 +76,37 @@ class TopicLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordRules:
-    """How rows become records of `topic`: the column `key` (or None) and the limits that the topic has."""
+    """How rows become records of `topic`: their key columns (none: no key), their format, and the topic's limits."""
 
     cluster: Cluster
     topic: str
-    key: str | None
+    key: tuple[str, ...]
+    encoder: Encoder
     wait_s: float = 10.0
 
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
-        """`RECORDS` of all rows.
+        """`RECORDS` of all rows, or `HEADED`.
+
+        The columns `_headers`, and `_key` unless `key` names others, become headers and key and are no part of the
+        value. Where several rows make one record, its time is the latest of theirs.
 
         Raises
         ------
         BadRecordError
             A record is larger than the topic accepts.
         """
-        values = encode_rows(table)
-        keys = pa.nulls(len(values), pa.large_binary()) if self.key is None else encode_keys(table[self.key])
-        times = pa.nulls(len(values), pa.int64()) if event_time is None else _milliseconds(table[event_time])
-        self._check_sizes(keys, values, limits.largest_bytes)
-        return pa.Table.from_arrays([keys, values, times], schema=RECORDS)
+        encoded = self.encoder.encode(table.drop_columns([name for name in OUTSIDE if name in table.column_names]))
+        values = encoded.values
+        columns: list[Any] = [pa.nulls(len(values), pa.large_binary()), values, pa.nulls(len(values), pa.int64())]
+        if key := self.key or tuple({"_key"} & set(table.column_names)):
+            columns[0] = encode_keys(table.select(key))
+        if event_time is not None:
+            columns[2] = _latest(_milliseconds(table[event_time]), encoded.ends)
+        self._check_sizes(columns[0], values, limits.largest_bytes)
+        if "_headers" not in table.column_names:
+            return pa.Table.from_arrays(columns, schema=RECORDS)
+        headers = table["_headers"].combine_chunks().cast(HEADERS)
+        return pa.Table.from_arrays([*columns, headers], schema=HEADED)
 
     def limits(self) -> TopicLimits:
         """What the topic accepts; Kafka's defaults where the broker does not let us see it (ACL DescribeConfigs).
@@ -112,12 +132,12 @@ class RecordRules:
         )
 
     def _check_sizes(self, keys: Any, values: Any, largest: int) -> None:
-        sizes = pc.add(pc.binary_length(values), pc.fill_null(pc.binary_length(keys), 0))
+        sizes = pc.add(_lengths(values), _lengths(keys))
         most = pc.max(sizes).as_py() if len(sizes) else 0
         if most + RECORD_OVERHEAD_BYTES <= largest:
             return
         row = pc.index(sizes, most).as_py()
-        shown = values[row].as_py()[:200]
+        shown = (values[row].as_py() or b"")[:200]
         raise BadRecordError(
             f"topic {self.topic!r} accepts records of {largest} bytes at most, but row {row} takes {most} and "
             f"{RECORD_OVERHEAD_BYTES} of overhead. Row: {shown!r}… Drop columns, or raise max.message.bytes of the "
@@ -133,7 +153,7 @@ class RecordRules:
 def chunk_bounds(rows: pa.Table) -> tuple[int, ...]:
     """Row numbers at which `rows` are cut into transactions; the last is `rows.num_rows`."""
     total = rows.num_rows
-    sizes: Any = pc.binary_length(rows["value"]).to_numpy()
+    sizes: Any = _lengths(rows["value"]).to_numpy()
     filled = np.cumsum(sizes.astype(np.int64))
     bounds, start, before = [], 0, 0
     while start < total:
@@ -144,9 +164,30 @@ def chunk_bounds(rows: pa.Table) -> tuple[int, ...]:
     return tuple(bounds) or (0,)
 
 
-def records_of(rows: pa.Table) -> Iterator[tuple[bytes | None, bytes, int | None]]:
+def records_of(rows: pa.Table) -> Iterator[tuple[bytes | None, bytes | None, int | None]]:
     """(key, value, time in milliseconds) of each row."""
     return zip(*(rows[name].to_pylist() for name in RECORDS.names), strict=True)
+
+
+def headers_of(rows: pa.Table) -> Iterator[Any] | None:
+    """The headers of each row, or None where no row can have any."""
+    if "headers" not in rows.column_names:
+        return None
+    found: list[Any] = rows["headers"].to_pylist()
+    return ([(header["key"], header["value"]) for header in headers or ()] for headers in found)
+
+
+def _lengths(values: Any) -> Any:
+    return pc.fill_null(pc.binary_length(values), 0)
+
+
+def _latest(times: pa.Array[Any], ends: npt.NDArray[np.int64] | None) -> Any:
+    """The latest time of the rows of each record; null counts for nothing."""
+    if ends is None:
+        return times
+    record = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    of_records = pa.table({"record": pa.array(record), "time": times}).group_by("record", use_threads=False)
+    return of_records.aggregate([("time", "max")]).sort_by("record")["time_max"]
 
 
 def _milliseconds(times: Any) -> pa.Array[Any]:

@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from microstream.connectors.kafka.attributes import DETAILS
 from microstream.connectors.kafka.client import LASTING, Cluster, refused, said
 from microstream.connectors.kafka.cursor import Cursor, place_of
-from microstream.connectors.kafka.rows import BadRecords, Taken, rows_of
+from microstream.connectors.kafka.rows import BadRecords, Layout, Taken, rows_of
 from microstream.connectors.protocol import Range, Read
 from microstream.errors import ConnectorError, OffsetExpiredError, UnreachableError
-from microstream.formats.json import JsonDecoder
+from microstream.formats.protocol import Decoder
 
 __all__ = ["KafkaReader", "ReadRules"]
 
@@ -43,17 +44,21 @@ class ReadRules:
     bad: BadRecords
     on_data_loss: Literal["fail", "skip"]
     wait_us: int
+    details: tuple[str, ...] = ()
+    """What is kept of every record beside its value: names of `DETAILS`."""
 
 
 class KafkaReader:
     """See `microstream.connectors.protocol.Reader`; for one lane, used by one thread at a time."""
 
     def __init__(
-        self, cluster: Cluster, rules: ReadRules, decoder: JsonDecoder, *, name: str, max_ahead_us: int
+        self, cluster: Cluster, rules: ReadRules, decoder: Decoder, layout: Layout, *, name: str, max_ahead_us: int
     ) -> None:
         self._cluster = cluster
         self._rules = rules
         self._decoder = decoder
+        self._layout = layout
+        self._details = {name: DETAILS[name] for name in rules.details}
         self._name = name
         self._max_ahead_us = max_ahead_us
         self._consumer: Consumer | None = None
@@ -70,10 +75,10 @@ class KafkaReader:
             raise refused(problem, f"source {self._name!r} cannot be read", self._cluster) from problem
         taken = []
         for wanted, cursor in zip(ranges, cursors, strict=True):
-            offsets, values = cursor.take(wanted.end)
-            taken.append(Taken(range=wanted, offsets=offsets, values=values))
+            offsets, values, details = cursor.take(wanted.end)
+            taken.append(Taken(range=wanted, offsets=offsets, values=values, details=details))
         latest_us = batch_time_us + self._max_ahead_us
-        return rows_of(taken, self._decoder, latest_us=latest_us, policy=self._rules.bad)
+        return rows_of(taken, self._decoder, self._layout, latest_us=latest_us, policy=self._rules.bad)
 
     def close(self) -> None:
         """Let go of connections."""
@@ -136,7 +141,11 @@ class KafkaReader:
     def _keep(self, place: tuple[str, int], run: list[Message], ends: dict[tuple[str, int], int]) -> None:
         cursor = self._cursors[place]
         offsets: list[Any] = list(map(_offset, run))
-        cursor.receive(offsets, list(map(_value, run)))
+        if self._details:
+            details = {name: list(map(detail, run)) for name, detail in self._details.items()}
+            cursor.receive(offsets, list(map(_value, run)), details)
+        else:
+            cursor.receive(offsets, list(map(_value, run)))
         self._trouble = ""
         if place not in ends and cursor.is_full():
             self._halt(cursor)

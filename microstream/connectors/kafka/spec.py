@@ -7,18 +7,19 @@ from typing import Literal
 
 import pyarrow as pa
 
+from microstream.connectors.kafka.attributes import HEADERS
 from microstream.connectors.kafka.client import Cluster
 from microstream.connectors.kafka.eager import EagerWriter
-from microstream.connectors.kafka.outbox import RecordRules
+from microstream.connectors.kafka.outbox import OUTSIDE, RecordRules
 from microstream.connectors.kafka.probe import KafkaProbe
 from microstream.connectors.kafka.reader import KafkaReader, ReadRules
-from microstream.connectors.kafka.rows import BadRecords
+from microstream.connectors.kafka.rows import BadRecords, Layout
 from microstream.connectors.kafka.sink_probe import KafkaSinkProbe
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
 from microstream.errors import PlanError
-from microstream.formats.json import JsonDecoder
-from microstream.formats.json_encode import check_key, check_rows
+from microstream.formats.choice import FORMATS, check_writable, decoder_of, encoder_of
+from microstream.formats.keys import check_key
 
 __all__ = ["KafkaSink", "KafkaSource"]
 
@@ -36,11 +37,15 @@ class KafkaSource:
     bootstrap_servers
         "host:port", several separated by commas.
     format
-        "json".
+        One of `microstream.formats.choice.FORMATS`.
     start
         "earliest" or "latest": where a query begins that has no checkpoint yet; None leaves it to the trigger.
     end
         "latest": read up to what is there when the source is opened, and finish; None: never finish.
+    metadata
+        Columns of `ATTRIBUTES` that the source has besides those of the value; with "_key" tombstones are rows.
+    required
+        Columns that must not be null in a record, although a tombstone's row holds null there.
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
     on_bad_record
@@ -63,6 +68,8 @@ class KafkaSource:
     format: str = "json"
     start: Literal["earliest", "latest"] | None = None
     end: Literal["latest"] | None = None
+    metadata: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
     config: Config = ()
     on_bad_record: Literal["fail", "drop"] = "fail"
     skip: tuple[tuple[str, int], ...] = ()
@@ -74,7 +81,7 @@ class KafkaSource:
             raise PlanError("read_kafka: name at least one topic.")
         if len(set(self.topics)) < len(self.topics):
             raise PlanError(f"read_kafka: a topic is named twice in {', '.join(self.topics)}.")
-        _require_one_of("read_kafka", "format", self.format, ("json",))
+        _require_one_of("read_kafka", "format", self.format, FORMATS)
         _require_one_of("read_kafka", "start", self.start, ("earliest", "latest", None))
         _require_one_of("read_kafka", "end", self.end, ("latest", None))
         _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop"))
@@ -107,15 +114,24 @@ class KafkaSource:
 
     def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> Reader:
         """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
-        bad = BadRecords(action=self.on_bad_record, skip=frozenset(self.skip))
-        rules = ReadRules(bad=bad, on_data_loss=self.on_data_loss, wait_us=self.wait_us)
-        decoder = JsonDecoder(schema, event_time)
-        return KafkaReader(self.cluster, rules, decoder, name=name, max_ahead_us=max_ahead_us)
+        layout = Layout(schema=schema, event_time=event_time, tombstones="_key" in self.metadata)
+        rules = ReadRules(
+            bad=BadRecords(action=self.on_bad_record, skip=frozenset(self.skip)),
+            on_data_loss=self.on_data_loss,
+            wait_us=self.wait_us,
+            details=layout.details,
+        )
+        value = layout.value_schema(self.required)
+        decoder = decoder_of(self.format, value, event_time if event_time in value.names else None)
+        return KafkaReader(self.cluster, rules, decoder, layout, name=name, max_ahead_us=max_ahead_us)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KafkaSink:
-    """JSON objects of all columns in `topic`; the record's time is the event time.
+    """Rows as records of `topic`; the record's time is the event time.
+
+    A column `_headers` becomes the record's headers and a column `_key` its key, unless `key` names others; neither is
+    part of the value.
 
     Parameters
     ----------
@@ -124,13 +140,14 @@ class KafkaSink:
     bootstrap_servers
         "host:port", several separated by commas.
     key
-        Column whose text in UTF-8 is the record key (integers in decimal), or None. Equal keys go to one partition.
+        Column or columns that make the record key, see `microstream.formats.keys`, or None. Equal keys go to one
+        partition.
     delivery
         "exactly_once": one transaction per batch and lane, read with isolation.level=read_committed. Needs the ACLs
         READ on groups `ms-*`, READ and WRITE on the topic and WRITE on transactional ids `ms-*`. "at_least_once": no
         transactions; rows of attempts that were given up may remain.
     format
-        "json".
+        One of `microstream.formats.choice.FORMATS`.
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
     wait_us
@@ -144,14 +161,14 @@ class KafkaSink:
 
     topic: str
     bootstrap_servers: str
-    key: str | None = None
+    key: str | tuple[str, ...] | None = None
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     format: str = "json"
     config: Config = ()
     wait_us: int = 30_000_000
 
     def __post_init__(self) -> None:
-        _require_one_of("to_kafka", "format", self.format, ("json",))
+        _require_one_of("to_kafka", "format", self.format, FORMATS)
         _require_one_of("to_kafka", "delivery", self.delivery, ("exactly_once", "at_least_once"))
         self.cluster  # noqa: B018  (refuses settings that are not for users)
 
@@ -176,17 +193,32 @@ class KafkaSink:
         return self.delivery.replace("_", " ")
 
     @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of `key`."""
+        return () if self.key is None else (self.key,) if isinstance(self.key, str) else self.key
+
+    @property
     def cluster(self) -> Cluster:
         """Where the topic is."""
         return Cluster(bootstrap_servers=self.bootstrap_servers, config=self.config)
 
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""
-        check_rows(schema)
-        if self.key is not None:
-            if self.key not in schema.names:
-                raise PlanError.unknown_column("to_kafka(key=)", self.key, schema.names)
-            check_key(schema.field(self.key))
+        for column in self.key_columns:
+            if column not in schema.names:
+                raise PlanError.unknown_column("to_kafka(key=)", column, schema.names)
+        key = self.key_columns or tuple({"_key"} & set(schema.names))
+        if key:
+            check_key(pa.schema([schema.field(column) for column in key]))
+        if "_headers" in schema.names and schema.field("_headers").type != HEADERS:
+            raise PlanError(
+                f"to_kafka: the column '_headers' has type {schema.field('_headers').type}, but becomes the headers of "
+                f"the record and must be {HEADERS}. Rename the column, or drop it."
+            )
+        check_writable("to_kafka", self.format, self._value_schema(schema))
+
+    def _value_schema(self, schema: pa.Schema) -> pa.Schema:
+        return pa.schema([field for field in schema if field.name not in OUTSIDE])
 
     def open_probe(self) -> SinkProbe:
         """The driver's view."""
@@ -195,7 +227,11 @@ class KafkaSink:
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> Writer:
         """A worker's view, for one lane."""
         wait_s = self.wait_us / 1e6
-        rules = RecordRules(cluster=self.cluster, topic=self.topic, key=self.key, wait_s=wait_s)
+        value = self._value_schema(schema)
+        encoder = encoder_of(self.format, value, together=not self.key_columns and len(value) == len(schema))
+        rules = RecordRules(
+            cluster=self.cluster, topic=self.topic, key=self.key_columns, encoder=encoder, wait_s=wait_s
+        )
         if self.delivery == "at_least_once":
             return EagerWriter(rules, sink=sink, wait_s=wait_s)
         return TransactionalWriter(rules, job=job, sink=sink, lane=lane, wait_s=wait_s)

@@ -16,7 +16,7 @@ from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.bounded import within
 from microstream.connectors.kafka.client import refused
 from microstream.connectors.kafka.marker import Marker, chunks_done, marker_group
-from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds, records_of
+from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds, headers_of, records_of
 from microstream.connectors.protocol import Confirmed, Outgoing
 
 __all__ = ["PRODUCE", "TransactionalWriter", "enqueue"]
@@ -164,12 +164,13 @@ class TransactionalWriter:
 
 def enqueue(producer: Producer, topic: str, rows: pa.Table, limits: TopicLimits, now_ms: int) -> None:
     """Hand all rows to the client (0.8 M/s; its `produce_batch` cannot set the record's time)."""
-    produce, accepted = producer.produce, limits.accepted
+    produce, accepted, headers = producer.produce, limits.accepted, headers_of(rows)
     for key, value, time_ms in records_of(rows):
         timestamp = accepted(time_ms, now_ms)
+        own = None if headers is None else next(headers)
         while True:
             try:
-                produce(topic, value, key, timestamp=timestamp)
+                produce(topic, value, key, timestamp=timestamp, headers=own)
                 break
             except BufferError:
                 producer.poll(0.05)

@@ -15,6 +15,7 @@ from microstream.connectors.kafka.marker import Marker, marker_group
 from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimits
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.errors import UnreachableError
+from microstream.formats.json_encode import JsonEncoder
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.kafka import SimKafka
 from microstream.testing.simulation.kernel import World, WorldClock
@@ -55,7 +56,7 @@ class SimSink:
     def open_writer(self, *, job: str, sink: str, lane: int, schema: pa.Schema) -> SimWriter:
         """A worker's view of one lane."""
         cluster = cast(Cluster, SimKafka(self.world, self.broker))
-        rules = Rules(cluster=cluster, topic=self.topic, key=self.key)
+        rules = Rules(cluster=cluster, topic=self.topic, key=(self.key,), encoder=JsonEncoder())
         clock = WorldClock(self.world)
         return SimWriter(rules, job=job, sink=sink, lane=lane, wait_s=WAIT_S, clock=clock)
 
@@ -66,8 +67,8 @@ class Rules(RecordRules):
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """One JSON object per row."""
         rows = pa.table([_plain(column) for column in table.columns], names=table.column_names).to_pylist()
-        assert self.key is not None
-        keys = pa.array([str(row[self.key]).encode() for row in rows], pa.large_binary())
+        [key] = self.key
+        keys = pa.array([str(row[key]).encode() for row in rows], pa.large_binary())
         values = pa.array([orjson.dumps(row) for row in rows], pa.large_binary())
         return pa.Table.from_arrays([keys, values, pa.nulls(len(rows), pa.int64())], schema=RECORDS)
 

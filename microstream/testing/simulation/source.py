@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar
 
 import orjson
 import pyarrow as pa
 
-from microstream.connectors.kafka.rows import BadRecords, Taken, rows_of
+from microstream.connectors.kafka.rows import BadRecords, Layout, Taken, rows_of
 from microstream.connectors.protocol import Bounds, Range, Read
 from microstream.errors import OffsetExpiredError, UnreachableError
-from microstream.formats.json import Decoded, JsonDecoder
+from microstream.formats.protocol import Decoded
 from microstream.testing.simulation.broker import Broker, BrokerError, Entry
 from microstream.testing.simulation.kernel import Unanswered, World
 
@@ -164,13 +164,14 @@ class SimReader:
     def __init__(self, source: SimSource, schema: pa.Schema) -> None:
         self._source = source
         self._topic = source.topic
-        self._decoder = cast(JsonDecoder, Arrays(columns=source.columns, schema=schema))
+        self._decoder = Arrays(columns=source.columns, schema=schema)
+        self._layout = Layout(schema=schema)
         self._bad = BadRecords(action=source.on_bad_record)
 
     def read(self, ranges: Sequence[Range], *, batch_time_us: int) -> Read:
         """All rows of `ranges`; what was not committed is not there."""
         taken = [self._fetch(wanted) for wanted in ranges]
-        return rows_of(taken, self._decoder, latest_us=batch_time_us, policy=self._bad)
+        return rows_of(taken, self._decoder, self._layout, latest_us=batch_time_us, policy=self._bad)
 
     def _fetch(self, wanted: Range) -> Taken:
         number = int(wanted.partition.rpartition("-")[2])
@@ -199,7 +200,7 @@ class SimReader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrays:
-    """Reads records that hold one integer per column (in the place of `JsonDecoder`); `schema`: those wanted."""
+    """Reads records that hold one integer per column (a `Decoder`); `schema`: those wanted."""
 
     columns: pa.Schema
     schema: pa.Schema

@@ -23,12 +23,13 @@ def test_ranges_give_each_record_once_for_any_arrival(present: list[int], cuts: 
             count = data.draw(st.integers(1, 5))
             arrived, waiting = waiting[:count], waiting[count:]
             if arrived:
-                cursor.receive(arrived, [b"x"] * len(arrived))
+                cursor.receive(arrived, [b"x"] * len(arrived), {"_key": [b"%d" % offset for offset in arrived]})
             if not waiting:
                 cursor.eof = 61
-        found, values = cursor.take(end)
+        found, values, details = cursor.take(end)
         assert all(offset < end for offset in found)
         assert len(found) == len(values)
+        assert details.get("_key", []) == [b"%d" % offset for offset in found]
         taken += found
 
     assert taken == present

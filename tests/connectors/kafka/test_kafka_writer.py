@@ -12,17 +12,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 from harness import KafkaSinkHarness
 
+import microstream as ms
 from microstream.connectors.kafka import KafkaSink
 from microstream.connectors.kafka.client import Cluster
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Confirmed, MarkerAheadError, Outgoing
-from microstream.errors import BadRecordError, CheckpointError, ConnectorError, UnreachableError
+from microstream.errors import BadRecordError, CheckpointError, ConnectorError, PlanError, UnreachableError
+from microstream.formats.json_encode import JsonEncoder
+from microstream.plan.dtypes import to_table
 from microstream.testing.connectors import SCHEMA, open_writer, publish
-from microstream.testing.kafka import Broker, consume_all
+from microstream.testing.kafka import Broker, consume_all, unique
 
 pytestmark = pytest.mark.broker
 
@@ -62,7 +65,7 @@ def disturbed_writer(
     harness: KafkaSinkHarness, at: int, around: Callable[[Callable[[], None]], None], wait_s: float = 30
 ) -> TransactionalWriter:
     cluster = DisturbedCluster(bootstrap_servers=harness.broker.bootstrap_servers, at=at, around=around, made=[])
-    rules = RecordRules(cluster=cluster, topic=harness.topic, key=None)
+    rules = RecordRules(cluster=cluster, topic=harness.topic, key=(), encoder=JsonEncoder())
     return TransactionalWriter(rules, job="job", sink="out", lane=0, wait_s=wait_s)
 
 
@@ -235,7 +238,7 @@ def test_at_least_once_publishes_and_waits_for_the_acknowledgement(broker: Broke
 def test_a_cluster_that_is_away_is_an_error_that_may_be_retried(delivery: Any) -> None:
     sink = KafkaSink(topic="any", bootstrap_servers="127.0.0.1:1", delivery=delivery, wait_us=300_000)
     cluster = sink.cluster
-    rules = RecordRules(cluster=cluster, topic="any", key=None)
+    rules = RecordRules(cluster=cluster, topic="any", key=(), encoder=JsonEncoder())
     rows = rules.encode(pa.table({"n": [1]}, schema=SCHEMA), event_time=None, limits=TopicLimits())
     writer = sink.open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
 
@@ -256,3 +259,53 @@ def test_rows_are_cut_by_bytes_and_the_last_bound_is_the_end() -> None:
 
 def outgoing(rows: pa.Table) -> Outgoing:
     return Outgoing(job="job", sink="out", lane=0, batch=0, committed=0, rows=rows, chunks=(rows.num_rows,))
+
+
+def test_key_and_headers_of_a_record_come_from_columns_that_its_value_does_not_have(broker: Broker) -> None:
+    source, target = unique("from"), unique("to")
+    for topic in (source, target):
+        broker.create_topic(topic)
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+    own_headers: list[Any] = [("trace", b"\xff"), ("none", None)]
+    producer.produce(source, b'{"n":1}', b"k", timestamp=7_000, headers=own_headers)
+    producer.produce(source, b'{"n":2}', timestamp=8_000)
+    assert producer.flush(30) == 0
+    sink = KafkaSink(topic=target, bootstrap_servers=broker.bootstrap_servers)
+
+    read = read_with_metadata(broker, source)
+    sink.check(read.schema)
+    writer = sink.open_writer(job="job", sink="out", lane=0, schema=read.schema)
+    table = to_table(read.compute(), read.schema, "test")
+    writer.publish(outgoing(writer.encode(table, event_time="_timestamp")))
+    writer.close()
+
+    stored = consume_all(broker, target)
+    assert [json.loads(each.value or b"") for each in stored] == [
+        {"n": 1, "_timestamp": "1970-01-01T00:00:07.000000Z"},
+        {"n": 2, "_timestamp": "1970-01-01T00:00:08.000000Z"},
+    ]
+    assert [(each.key, each.timestamp) for each in stored] == [(b"k", 7_000), (None, 8_000)]
+    assert [list(headers) for headers in read_with_metadata(broker, target).compute()["_headers"]] == [
+        [{"key": name, "value": value} for name, value in own_headers],
+        [],
+    ]
+
+
+def read_with_metadata(broker: Broker, topic: str) -> ms.StreamFrame:
+    return ms.read_kafka(
+        topic,
+        bootstrap_servers=broker.bootstrap_servers,
+        schema={"n": "int64"},
+        metadata=["_timestamp", "_key", "_headers"],
+        event_time="_timestamp",
+        end="latest",
+    )
+
+
+def test_a_column_called_headers_must_hold_headers() -> None:
+    sink = KafkaSink(topic="t", bootstrap_servers="x:1")
+
+    with pytest.raises(PlanError, match="'_headers' has type"):
+        sink.check(pa.schema([pa.field("n", pa.int64()), pa.field("_headers", pa.large_string())]))
+    with pytest.raises(PlanError, match="no columns"):
+        sink.check(pa.schema([pa.field("_key", pa.large_binary())]))

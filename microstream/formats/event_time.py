@@ -1,0 +1,52 @@
+"""Which rows have an event time that a watermark cannot use, for every format and for record times alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from microstream.clock import iso
+
+__all__ = ["note", "note_event_times"]
+
+
+def note_event_times(broken: dict[int, str], name: str, times: Any, latest_us: int | None) -> None:
+    """Note in `broken` the rows whose event time is null, or after `latest_us` (microseconds since 1970; None: never).
+
+    >>> broken: dict[int, str] = {}
+    >>> note_event_times(broken, "t", pa.array([1, None, 3], pa.timestamp("us")), latest_us=2)
+    >>> sorted(broken)
+    [1, 2]
+    """
+    if times.null_count:
+        note(broken, _flags(pc.is_null(times)), lambda _: f"event time {name} is null or missing")
+    if latest_us is None:
+        return
+    ahead = pc.greater(times, pa.scalar(latest_us, times.type))
+    if pc.any(ahead).as_py():
+        micros = times.cast(pa.int64())
+        note(
+            broken,
+            _flags(ahead),
+            lambda row: (
+                f"event time {name} is {iso(micros[row].as_py())}, later than max_ahead allows "
+                f"(batch time + max_ahead = {iso(latest_us)})"
+            ),
+        )
+
+
+def note(broken: dict[int, str], mask: npt.NDArray[np.bool_] | None, reason: Callable[[int], str]) -> None:
+    """Give the rows of `mask` that have no reason in `broken` yet theirs."""
+    if mask is not None:
+        for row in np.flatnonzero(mask).tolist():
+            broken.setdefault(row, reason(row))
+
+
+def _flags(flags: Any) -> npt.NDArray[np.bool_]:
+    filled: npt.NDArray[np.bool_] = pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
+    return filled
