@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
+from microstream.checkpoint.counting import CountingStore
 from microstream.checkpoint.manifest import Kind, Manifest
 from microstream.errors import ConnectorError
 from microstream.runtime.delivery import Delivery
@@ -36,7 +37,9 @@ class Driver:
     """
 
     def __init__(self, query: QuerySpec, ports: Ports, listener: Listener) -> None:
-        self._query, self._ports, self._listener = query, ports, listener
+        self._store = CountingStore(ports.store)
+        self._query, self._listener = query, listener
+        self._ports = replace(ports, store=self._store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._leaving = False
@@ -85,6 +88,7 @@ class Driver:
             settled=self._settle,
             failed=self._end,
             spawn=self._spawn,
+            traffic=self._store.take,
         )
         delivery.where = pipeline.worker_of
         planner = Planner(query, ports, watch, head, pipeline, delivery)

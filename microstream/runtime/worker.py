@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from microstream.checkpoint.bundle import read_segments
 from microstream.checkpoint.codec import decode
+from microstream.checkpoint.counting import CountingStore
 from microstream.checkpoint.invariants import MAX_RUNS
 from microstream.checkpoint.keys import JOB, manifest_key
 from microstream.checkpoint.manifest import HASH_SPACE, Segment
@@ -91,10 +92,11 @@ class LaneWorker:
         new_id: Callable[[], str],
         new_turn: Callable[[], AbstractContextManager[Any]] = threading.Lock,
     ) -> None:
-        self._job, self._store, self._address = job, store, address
+        self._job, self._address = job, address
+        self._store = CountingStore(store)
         self._exchange, self._new_id = exchange, new_id
         self._shelf = Shelf(address)
-        self._sealer = Sealer(store, new_id)
+        self._sealer = Sealer(self._store, new_id)
         self._states: dict[tuple[str, int], dict[str, WindowState]] = {}
         self._touched: dict[tuple[str, int], int] = {}
         self._outbox: dict[Segment, tuple[int, pa.Table]] = {}
@@ -161,6 +163,7 @@ class LaneWorker:
             changes=tuple(changes),
             outputs=outputs,
             sealed=tuple(stored for stored, _ in sealed),
+            traffic=self._store.take(),
         )
 
     def _evaluate(self, task: StageTask, incoming: Incoming, entering: dict[int, Rows | None]) -> Leaving:
@@ -249,7 +252,7 @@ class LaneWorker:
                 entering[id(operator.node)] = Rows(table=finish(done.closed, operator.node), origin=None)
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
-            changes.append(_change(operator.id, done))
+            changes.append(_change(operator.id, done, delta))
         return parts, changes
 
     def _fetch(self, operator: Operator, task: StageTask) -> pa.Table | None:
@@ -376,9 +379,17 @@ class LaneWorker:
         )
 
 
-def _change(operator: str, done: Step) -> StateChange:
+def _change(operator: str, done: Step, delta: pa.Table | None) -> StateChange:
     added = None
     if done.added is not None:
         run = done.added
         added = RunPart(level=run.level, rows=run.rows, min_end_us=run.min_end_us, max_end_us=run.max_end_us)
-    return StateChange(operator=operator, dropped=done.dropped, added=added, rows_held=done.state.rows)
+    return StateChange(
+        operator=operator,
+        dropped=done.dropped,
+        added=added,
+        rows_held=done.state.rows,
+        rows_updated=0 if delta is None else delta.num_rows,
+        rows_removed=0 if done.closed is None else done.closed.num_rows,
+        memory_bytes=done.state.nbytes,
+    )
