@@ -18,6 +18,7 @@ from distributed.protocol import to_serialize
 from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import StoreError
 from microstream.errors import MicrostreamError, packed
+from microstream.observe.logs import logs_of_environment
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
 from microstream.runtime.task import StageTask
 from microstream.runtime.worker import LaneWorker
@@ -52,6 +53,7 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Worker) -> None:
         """Open the checkpoint and answer fetches."""
+        logs_of_environment()
         store = open_store(self.job.checkpoint, dict(self.job.storage_options))
         self.lanes = LaneWorker(
             job=self.job,

@@ -221,7 +221,8 @@ class Pipeline:
             where = f"query {self._query.name}, batch {attempt.batch}"
             self._failed(error.at(where) if isinstance(error, BadRecordError | ConnectorError) else error)
             return
-        log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error)
+        about = {"batch": attempt.batch}
+        log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error, extra=about)
         if judged is Verdict.WAIT:
             self._listener.status(f"waiting: {error}")
         self._forget(record)

@@ -21,6 +21,7 @@ from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.open import open_store
 from microstream.errors import PlanError
 from microstream.observe.lag import lag_frame
+from microstream.observe.logs import logs_of_environment, working_on
 from microstream.observe.notebook import Drawn, has_live_cells, query_html, show_live
 from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
@@ -276,7 +277,7 @@ class StreamingQuery:
         self._driver = Driver(spec, ports, _Told(self))
         if self._stop_wanted:
             self._driver.stop()
-        with at_work(ports.owner):
+        with at_work(ports.owner), working_on(query=self.name):
             await self._driver.run()
 
 
@@ -328,6 +329,7 @@ def start_query(
     """
     from microstream.runtime.cluster import DaskEngine, scheduler_of
 
+    logs_of_environment()
     chosen = Settings.of({**dask.config.get("microstream", {}), **(settings or {})})
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
     if checkpoint is None and durable:

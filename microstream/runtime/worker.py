@@ -23,6 +23,7 @@ from microstream.checkpoint.manifest import HASH_SPACE, Segment
 from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, SourceConnector, Writer
 from microstream.errors import UserFunctionError
+from microstream.observe.logs import note, working_on
 from microstream.operators.aggregate import finish, merge, partial_schema
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.rows import Rows
@@ -112,7 +113,11 @@ class LaneWorker:
 
     def run(self, task: Task) -> Receipt:
         """Do `task`."""
-        return self._run_stage(task) if isinstance(task, StageTask) else self._publish(task)
+        if isinstance(task, StageTask):
+            with working_on(query=self._job.query, batch=task.attempt.batch, lane=task.lane):
+                return self._run_stage(task)
+        with working_on(query=self._job.query, batch=task.batch, lane=task.lane, sink=task.sink):
+            return self._publish(task)
 
     def serve(self, wanted: Sequence[Fetch]) -> list[pa.Table]:
         """Exchange elements that this worker holds. Raises ExchangeLostError."""
@@ -141,7 +146,8 @@ class LaneWorker:
         with self._turn("read", task.lane) if task.ranges else nullcontext():
             incoming = read_sources(self._job.stages.sources, task, self._reader)
         entering: dict[int, Rows | None] = dict(incoming.rows)
-        parts, changes = self._advance_operators(task, execution, entering)
+        with working_on():
+            parts, changes = self._advance_operators(task, execution, entering)
         leaving = self._evaluate(task, incoming, entering)
         self._shelf.put(task.attempt, task.level, task.lane, execution.id, leaving.exchange)
         outputs = self._encode(leaving, task, execution, parts)
@@ -237,6 +243,7 @@ class LaneWorker:
         parts, changes = [], []
         closing = dict(task.closing)
         for operator in (o for o in self._job.stages.operators if o.level == task.level):
+            note(operator=operator.id)
             delta = self._fetch(operator, task)
             base = self._state(operator, task)
             done = step(
