@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.open import open_store
+from microstream.checkpoint.store import ObjectStore
 from microstream.errors import PlanError
 from microstream.observe.lag import lag_frame
 from microstream.observe.logs import logs_of_environment, working_on
@@ -28,6 +29,7 @@ from microstream.plan.explain import explain
 from microstream.plan.stages import Stages
 from microstream.runtime.driver import Driver
 from microstream.runtime.inline import InlineEngine
+from microstream.runtime.opened import Checkpoint
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
 from microstream.runtime.signals import after_ctrl_c, stopping_on_sigterm, wait_awake
@@ -86,6 +88,8 @@ class StreamingQuery:
         self._noticed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._driver: Driver | None = None
+        self._store: ObjectStore | None = None
+        self._temporary = False
 
     def __repr__(self) -> str:
         return f"<StreamingQuery {self.name!r}: {self.status}>"
@@ -203,6 +207,30 @@ class StreamingQuery:
             answer = (self._driver.sources if self._driver is not None else (), {})
         return lag_frame(*answer)
 
+    def state(self, operator: str, batch: int | None = None) -> pd.DataFrame:
+        """What a stateful operator remembers, from the checkpoint; see `microstream.open_checkpoint`.
+
+        Parameters
+        ----------
+        operator
+            Its id: the name given by `.named()`, or "aggregate-0" and so on.
+        batch
+            As of after this batch; None: the newest that is committed.
+        """
+        return self._checkpoint().state(operator, batch)
+
+    def checkpoints(self) -> pd.DataFrame:
+        """The checkpoints that are retained, one row each; see `microstream.open_checkpoint`."""
+        return self._checkpoint().batches()
+
+    def _checkpoint(self) -> Checkpoint:
+        wait_awake(self._noticed)
+        if self._store is None or (self._temporary and self._ended.is_set()):
+            raise PlanError(
+                f"query {self.name!r} has no checkpoint (any more): give checkpoint= a folder or a URL to keep one."
+            )
+        return Checkpoint(self._store, {o.id: o.node for o in self._stages.operators})
+
     def explain(self) -> str:
         """The compiled plan as text: stages, exchanges, windows and guarantees. Print it."""
         return explain(self._stages)
@@ -257,6 +285,7 @@ class StreamingQuery:
     # -- life ---------------------------------------------------------------------------------------------------
 
     def _run(self, spec: QuerySpec, open_world: Callable[[], Ports], temporary: str | None) -> None:
+        self._temporary = temporary is not None
         try:
             asyncio.run(self._drive(spec, open_world))
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the query
@@ -273,7 +302,7 @@ class StreamingQuery:
 
     async def _drive(self, spec: QuerySpec, open_world: Callable[[], Ports]) -> None:
         ports = open_world()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._store = asyncio.get_running_loop(), ports.store
         self._driver = Driver(spec, ports, _Told(self))
         if self._stop_wanted:
             self._driver.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dask
 import orjson
@@ -82,6 +83,40 @@ def test_a_handle_tells_how_its_query_stands(clicks: Clicks) -> None:
     assert (ended["position"] == 25).all()
     assert ended["lag"].isna().all()
     assert [event["batchId"] for event in query.recent_progress] == list(range(len(query.recent_progress)))
+
+
+def test_state_and_checkpoints_are_seen_from_the_query_and_from_outside(clicks: Clicks, tmp_path: Path) -> None:
+    clicks.send(15)
+    query = clicks.counts().to_memory().start(name="seen", checkpoint=str(tmp_path), trigger=ms.continuously())
+    try:
+        query.process_all_available()
+        inside, outside = query.state("per-page"), ms.open_checkpoint(str(tmp_path)).state("per-page")
+        listed = query.checkpoints()
+    finally:
+        query.stop()
+
+    pd.testing.assert_frame_equal(inside, outside)
+    assert inside.to_dict("records") == [
+        {
+            "page": "a",
+            "window_start": pd.Timestamp("1970-01-01 00:00:10"),
+            "window_end": pd.Timestamp("1970-01-01 00:00:20"),
+            "size": 20,
+        }
+    ]
+    assert listed["rows"].sum() == 60
+    assert ms.open_checkpoint(str(tmp_path)).batches()["kind"].iloc[-1] == "stop"
+    pd.testing.assert_frame_equal(query.state("per-page"), outside)
+
+
+def test_a_query_without_a_checkpoint_has_none_to_look_at_once_it_ended() -> None:
+    frame = pd.DataFrame({"page": ["a"], "ts": pd.to_datetime(["2026-01-01"])})
+    counts = ms.from_pandas(frame, event_time="ts", watermark="0s").groupby("page").window(ms.tumbling("1h")).size()
+    query = counts.to_memory().start(name="brief", trigger=ms.continuously())
+    query.await_termination()
+
+    with pytest.raises(ms.PlanError, match="give checkpoint="):
+        query.checkpoints()
 
 
 def test_starting_a_name_again_stops_the_query_that_had_it(clicks: Clicks) -> None:
