@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "extensions"))
 
 project = "microstream"
 author = "The microstream developers"
 copyright = "the microstream developers, Apache-2.0"
 release = version = version_of("microstream")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc", "myst_parser", "tables"]
 exclude_patterns = ["_build", "explanation/decisions/template.md"]
 html_theme = "furo"
 html_title = f"microstream {release}"

@@ -125,6 +125,8 @@ class OperatorState:
     closed_before_us: int
     watermark_us: int
     runs: tuple[Run, ...]
+    node: str = ""
+    """The operator as JSON, so that others can finish its rows; empty where it holds functions of its program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

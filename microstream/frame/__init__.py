@@ -22,10 +22,12 @@ from microstream.frame.sources import concat, from_pandas, read_kafka
 from microstream.frame.stream import StreamFrame
 from microstream.frame.triggers import available_now, continuously, every
 from microstream.frame.windows import tumbling
+from microstream.runtime.opened import Checkpoint, open_checkpoint
 from microstream.runtime.query import StreamingQuery, queries
 
 __all__ = [
     "BadRecordError",
+    "Checkpoint",
     "CheckpointError",
     "ConnectorError",
     "FencedError",
@@ -46,6 +48,7 @@ __all__ = [
     "continuously",
     "every",
     "from_pandas",
+    "open_checkpoint",
     "queries",
     "read_kafka",
     "start",

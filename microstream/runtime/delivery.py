@@ -147,7 +147,10 @@ class Delivery:
         now_us = self._ports.clock.now_us()
         if trial.failing_since_us is None:
             trial.failing_since_us = now_us
-            log.warning("sink %s lane %d batch %d: %s Trying again.", task.sink, task.lane, task.batch, error)
+            about = {"sink": task.sink, "lane": task.lane, "batch": task.batch}
+            log.warning(
+                "sink %s lane %d batch %d: %s Trying again.", task.sink, task.lane, task.batch, error, extra=about
+            )
         if isinstance(error, MarkerAheadError):
             self._spawn(self._judge(error))
             return

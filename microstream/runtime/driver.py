@@ -7,14 +7,15 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from microstream.checkpoint.manifest import Kind, Manifest
+from microstream.checkpoint.counting import CountingStore
+from microstream.checkpoint.manifest import Kind, Manifest, SourceState
 from microstream.errors import ConnectorError
 from microstream.runtime.delivery import Delivery
 from microstream.runtime.engine import EngineEvent, EngineLost, Job, TaskDone, TaskFailed, WorkerJoined, WorkerLost
 from microstream.runtime.head import Head
 from microstream.runtime.opening import check_sinks, open_head
 from microstream.runtime.pipeline import Pipeline
-from microstream.runtime.planner import Planner
+from microstream.runtime.planner import Ends, Planner
 from microstream.runtime.ports import Listener, Ports, QuerySpec
 from microstream.runtime.sources import SourceWatch
 from microstream.runtime.task import PublishReceipt, PublishTask
@@ -36,7 +37,9 @@ class Driver:
     """
 
     def __init__(self, query: QuerySpec, ports: Ports, listener: Listener) -> None:
-        self._query, self._ports, self._listener = query, ports, listener
+        self._store = CountingStore(ports.store)
+        self._query, self._listener = query, listener
+        self._ports = replace(ports, store=self._store)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._leaving = False
@@ -85,6 +88,7 @@ class Driver:
             settled=self._settle,
             failed=self._end,
             spawn=self._spawn,
+            traffic=self._store.take,
         )
         delivery.where = pipeline.worker_of
         planner = Planner(query, ports, watch, head, pipeline, delivery)
@@ -129,6 +133,16 @@ class Driver:
             if self._running.planner.has_committed(ends) and self._running.delivery.is_done:
                 return
             await self._movement()
+
+    @property
+    def sources(self) -> tuple[SourceState, ...]:
+        """As the newest manifest has them; empty before there is one."""
+        return self._running.head.manifest.sources if self._running is not None else ()
+
+    async def standing(self) -> tuple[tuple[SourceState, ...], Ends]:
+        """What is committed of every source, and where its partitions end now."""
+        ends: Ends = await self._running.planner.ends() if self._running is not None else {}
+        return self.sources, ends
 
     async def _movement(self) -> None:
         self._moved.clear()

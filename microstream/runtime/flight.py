@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
+from microstream.checkpoint.counting import NO_TRAFFIC, Traffic
 from microstream.checkpoint.manifest import SourceState
 from microstream.connectors.protocol import Range
-from microstream.observe.progress import BatchFigures
+from microstream.observe.progress import BatchFigures, OperatorFigures, SourceFigures
 from microstream.plan.stages import Stages
 from microstream.runtime.assembly import Watermarks
 from microstream.runtime.planning import Slice
-from microstream.runtime.task import Attempt, Execution, StageReceipt, StageTask
+from microstream.runtime.task import Attempt, Execution, PartitionMeta, StageReceipt, StageTask
 
 __all__ = ["AttemptRecord", "lane_ranges", "stage_tasks"]
 
@@ -41,33 +45,68 @@ class AttemptRecord:
         """Note when `step` ended."""
         self.marks_us[step] = now_us
 
-    def figures(self, ended_us: int, previous_us: int | None = None) -> BatchFigures:
-        """What the progress event says of the batch."""
-        rows_in: Counter[str] = Counter()
-        bad: Counter[str] = Counter()
-        late: Counter[str] = Counter()
-        held: Counter[str] = Counter()
+    def figures(
+        self,
+        ended_us: int,
+        previous_us: int | None = None,
+        *,
+        delays_us: Mapping[str, int] | None = None,
+        traffic: Traffic = NO_TRAFFIC,
+    ) -> BatchFigures:
+        """What the progress event says of the batch; `traffic` is the driver's own, `delays_us` is by source."""
         rows_out: Counter[str] = Counter()
         for receipt in self.receipts:
-            for meta in receipt.partitions:
-                rows_in[meta.source] += meta.rows
-                bad[meta.source] += meta.bad
-            late.update(dict(receipt.late_rows))
-            held.update({change.operator: change.rows_held for change in receipt.changes})
             rows_out.update({part.sink: part.rows for part in receipt.outputs})
+        metas = [meta for receipt in self.receipts for meta in receipt.partitions]
+        timed = [meta for meta in metas if meta.min_event_time_us <= meta.max_event_time_us]
         marks = [self.began_us, *self.marks_us.values()]
         steps = [(name, at - before) for (name, at), before in zip(self.marks_us.items(), marks, strict=False)]
         return BatchFigures(
             began_us=self.began_us,
             ended_us=ended_us,
             steps=steps,
-            rows_in=rows_in,
-            bad=bad,
-            late=late,
-            rows_held=held,
+            sources=_source_figures(self.slice, metas, delays_us or {}),
+            operators=_operator_figures(self.receipts),
             rows_out=rows_out,
+            event_times_us=(min(m.min_event_time_us for m in timed), max(m.max_event_time_us for m in timed))
+            if timed
+            else None,
+            traffic=reduce(add, (receipt.traffic for receipt in self.receipts), traffic),
             previous_us=previous_us,
         )
+
+
+def _source_figures(
+    slice_: Slice, metas: Sequence[PartitionMeta], delays_us: Mapping[str, int]
+) -> dict[str, SourceFigures]:
+    return {
+        source.name: SourceFigures(
+            rows=sum(meta.rows for meta in metas if meta.source == source.name),
+            bad=sum(meta.bad for meta in metas if meta.source == source.name),
+            bytes=sum(meta.bytes for meta in metas if meta.source == source.name),
+            delay_us=delays_us.get(source.name, 0),
+            start={line.partition: line.next_offset for line in source.partitions},
+            latest=slice_.latest.get(source.name, {}),
+        )
+        for source in slice_.sources
+    }
+
+
+def _operator_figures(receipts: Sequence[StageReceipt]) -> dict[str, OperatorFigures]:
+    late: Counter[str] = Counter()
+    for receipt in receipts:
+        late.update(dict(receipt.late_rows))
+    changes = [change for receipt in receipts for change in receipt.changes]
+    return {
+        name: OperatorFigures(
+            late=late[name],
+            held=sum(change.rows_held for change in changes if change.operator == name),
+            updated=sum(change.rows_updated for change in changes if change.operator == name),
+            removed=sum(change.rows_removed for change in changes if change.operator == name),
+            memory_bytes=sum(change.memory_bytes for change in changes if change.operator == name),
+        )
+        for name in {*late, *(change.operator for change in changes)}
+    }
 
 
 def lane_ranges(

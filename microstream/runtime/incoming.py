@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from microstream.clock import BEGINNING_US
+from microstream.clock import BEGINNING_US, END_US
 from microstream.connectors.protocol import RangeCount, Read, Reader
 from microstream.operators.rows import Rows
 from microstream.plan.nodes import Source
@@ -68,7 +68,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
 def _metas(source: Source, read: Read) -> list[PartitionMeta]:
     metas, start = [], 0
     for count in read.counts:
-        latest = _latest_us(source, read, start, count)
+        earliest, latest = _event_times_us(source, read, start, count)
         start += count.rows
         metas.append(
             PartitionMeta(
@@ -81,13 +81,15 @@ def _metas(source: Source, read: Read) -> list[PartitionMeta]:
                 tombstones=count.tombstones,
                 bytes=count.bytes,
                 max_event_time_us=latest,
+                min_event_time_us=earliest,
             )
         )
     return metas
 
 
-def _latest_us(source: Source, read: Read, start: int, count: RangeCount) -> int:
+def _event_times_us(source: Source, read: Read, start: int, count: RangeCount) -> tuple[int, int]:
+    """The least and the greatest of the range."""
     if source.event_time is None or not count.rows:
-        return BEGINNING_US
+        return END_US, BEGINNING_US
     times = read.table.column(source.event_time).slice(start, count.rows)
-    return int(pc.max(times).value)
+    return int(pc.min(times).value), int(pc.max(times).value)

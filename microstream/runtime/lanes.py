@@ -19,6 +19,7 @@ from distributed.threadpoolexecutor import ThreadPoolExecutor
 from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import StoreError
 from microstream.errors import MicrostreamError, packed
+from microstream.observe.logs import logs_of_environment
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
 from microstream.runtime.task import PublishTask, StageTask
 from microstream.runtime.worker import LaneWorker
@@ -56,6 +57,7 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Worker) -> None:
         """Open the checkpoint and answer fetches."""
+        logs_of_environment()
         store = open_store(self.job.checkpoint, dict(self.job.storage_options))
         self.lanes = LaneWorker(
             job=self.job,

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from microstream.checkpoint.counting import Traffic
 from microstream.checkpoint.manifest import SourceState
 from microstream.checkpoint.store import StoreError
 from microstream.errors import BadRecordError, ConnectorError, InternalError
@@ -62,6 +63,8 @@ class Pipeline:
         Called with an error that ends the query.
     spawn
         Starts work on the driver's loop; its failure ends the query.
+    traffic
+        What the driver asked of the checkpoint since this was called last.
     """
 
     def __init__(
@@ -75,9 +78,11 @@ class Pipeline:
         settled: Callable[[], None],
         failed: Callable[[BaseException], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
+        traffic: Callable[[], Traffic],
     ) -> None:
         self._query, self._ports, self._head, self._delivery = query, ports, head, delivery
         self._listener, self._settled, self._failed, self._spawn = listener, settled, failed, spawn
+        self._traffic = traffic
         self._nodes: dict[str, Source] = {node.name: node for node in query.stages.sources}
         self._machine = Machine(next_batch=head.manifest.batch + 1, top_level=len(query.stages.stages) - 1)
         self._records: dict[tuple[int, int], AttemptRecord] = {}
@@ -216,7 +221,8 @@ class Pipeline:
             where = f"query {self._query.name}, batch {attempt.batch}"
             self._failed(error.at(where) if isinstance(error, BadRecordError | ConnectorError) else error)
             return
-        log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error)
+        about = {"batch": attempt.batch}
+        log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error, extra=about)
         if judged is Verdict.WAIT:
             self._listener.status(f"waiting: {error}")
         self._forget(record)
@@ -319,7 +325,8 @@ class Pipeline:
         self._trouble.pop(attempt.batch, None)
         self._slices.pop(attempt.batch, None)
         self._listener.status("")
-        figures = record.figures(now_us, self._began_us)
+        delays_us = {name: node.delay_us for name, node in self._nodes.items()}
+        figures = record.figures(now_us, self._began_us, delays_us=delays_us, traffic=self._traffic())
         self._began_us = record.began_us
         self._listener.progress(progress_event(self._query.name, manifest, figures))
         self._apply(CommitDone(attempt.batch, attempt.number))

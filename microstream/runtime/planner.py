@@ -96,8 +96,7 @@ class Planner:
 
     async def ends(self) -> Ends:
         """Where every partition ends now."""
-        bounds = await self._watch.bounds()
-        return {name: {p: at.end for p, at in of_source.items()} for name, of_source in bounds.items()}
+        return _ends(await self._watch.bounds())
 
     def has_committed(self, ends: Ends) -> bool:
         """Whether the newest manifest lies at or beyond `ends`."""
@@ -168,6 +167,7 @@ class Planner:
             sources=sources,
             idle=await self._idle(sources, now_us),
             finished=finished_partitions(sources, bounds, ranges),
+            latest=_ends(found),
         )
         # New partitions, and records that retention removed, are put on record even if there is nothing to read.
         return slice_ if ranges or sources != ledger or self._closes(slice_) else None
@@ -191,3 +191,7 @@ class Planner:
             return False
         operators = self._query.stages.operators
         return closes_something(slice_, self._watch.nodes, operators, self._head.manifest.operators)
+
+
+def _ends(bounds: BoundsBySource) -> Ends:
+    return {name: {p: at.end for p, at in of_source.items()} for name, of_source in bounds.items()}

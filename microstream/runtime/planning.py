@@ -6,7 +6,7 @@ Pure: the driver brings the bounds, the time and how long each partition has bee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from microstream.checkpoint.manifest import OperatorState, PartitionState, SourceState, Status
 from microstream.clock import BEGINNING_US
@@ -39,7 +39,8 @@ AVERAGE_BYTES = 200.0
 class Slice:
     """One batch, fully described: `sources` is the ledger it starts from, new partitions included.
 
-    `idle` and `finished` hold (source, partition) pairs, decided here so that every attempt sees the same.
+    `idle` and `finished` hold (source, partition) pairs, decided here so that every attempt sees the same. `latest`
+    is where partitions ended then: nothing depends on it, it tells people how far behind the batch is.
     """
 
     batch: int
@@ -48,6 +49,7 @@ class Slice:
     sources: tuple[SourceState, ...]
     idle: frozenset[tuple[str, str]]
     finished: frozenset[tuple[str, str]]
+    latest: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
 
 
 Quiet = Mapping[tuple[str, str], int]

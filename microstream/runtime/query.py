@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import shutil
 import tempfile
 import threading
-import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import dask.config
@@ -20,21 +19,25 @@ import pyarrow as pa
 
 from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.open import open_store
-from microstream.checkpoint.owner import Owner, is_alive, this_process
 from microstream.checkpoint.store import ObjectStore
-from microstream.clock import SystemClock
 from microstream.errors import PlanError
+from microstream.observe.lag import lag_frame
+from microstream.observe.logs import logs_of_environment, working_on
+from microstream.observe.notebook import Drawn, has_live_cells, query_html, show_live
 from microstream.plan.dtypes import to_frame
+from microstream.plan.explain import explain
 from microstream.plan.stages import Stages
 from microstream.runtime.driver import Driver
-from microstream.runtime.engine import Engine
 from microstream.runtime.inline import InlineEngine
+from microstream.runtime.opened import Checkpoint
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
+from microstream.runtime.signals import after_ctrl_c, stopping_on_sigterm, wait_awake
 from microstream.runtime.trigger import AvailableNow, Continuously, Trigger
+from microstream.runtime.world import at_work, real_world
 from microstream.settings import Settings
 
-__all__ = ["StreamingQuery", "compute", "queries", "start_query"]
+__all__ = ["StreamingQuery", "compute", "queries", "start_query", "stop_all"]
 
 T = TypeVar("T")
 
@@ -42,8 +45,10 @@ RECENT = 100
 """Progress events that are kept, as in Spark."""
 
 _active: dict[str, StreamingQuery] = {}
-_owners: set[str] = set()
-_registry = threading.Lock()
+_registry = threading.RLock()
+"""Reentrant: a signal handler may look at the queries while the main thread does."""
+
+ROWS_SHOWN = 10
 
 
 class StreamingQuery:
@@ -74,6 +79,8 @@ class StreamingQuery:
         self.exception: BaseException | None = None
         self.last_progress: dict[str, Any] | None = None
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        self._stages = stages
+        self._stop_wanted = False
         self._schemas = {sink.name: sink.schema for sink in stages.sinks if sink.spec.kind == "memory"}
         self._tables: dict[str, list[pa.Table]] = {sink: [] for sink in self._schemas}
         self._lock = threading.Lock()
@@ -81,6 +88,8 @@ class StreamingQuery:
         self._noticed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._driver: Driver | None = None
+        self._store: ObjectStore | None = None
+        self._temporary = False
 
     def __repr__(self) -> str:
         return f"<StreamingQuery {self.name!r}: {self.status}>"
@@ -123,6 +132,10 @@ class StreamingQuery:
     def await_termination(self, timeout: float | None = None) -> bool:
         """Wait until the query ends.
 
+        Ctrl-C in a script stops all queries of the process in order before it goes on as KeyboardInterrupt (a second
+        one does not wait for that); in a notebook it only ends the waiting. SIGTERM while the main thread waits here
+        is `stop()` of all queries, unless the program handles that signal itself.
+
         Parameters
         ----------
         timeout
@@ -138,11 +151,15 @@ class StreamingQuery:
         MicrostreamError
             The exception that ended the query.
         """
-        if not self._ended.wait(timeout):
-            return False
-        if self.exception is not None:
+        with stopping_on_sigterm(stop_all):
+            try:
+                ended = wait_awake(self._ended, timeout)
+            except KeyboardInterrupt:
+                after_ctrl_c(self.name, stop_all, [query._ended for query in queries()])
+                raise
+        if ended and self.exception is not None:
             raise self.exception
-        return True
+        return ended
 
     def process_all_available(self) -> None:
         """Wait until everything that the sources hold now is committed and published.
@@ -152,7 +169,7 @@ class StreamingQuery:
         MicrostreamError
             The exception that ended the query.
         """
-        self._ask(lambda driver: driver.caught_up())
+        self._ask(Driver.caught_up)
         if self.exception is not None:
             raise self.exception
 
@@ -165,11 +182,58 @@ class StreamingQuery:
             The exception that ended the query before.
         """
 
-        async def stop(driver: Driver) -> None:
-            driver.stop()
-
-        self._ask(stop)
+        wait_awake(self._noticed)
+        self._request_stop()
         self.await_termination()
+
+    def _request_stop(self) -> None:
+        """Stop soon; returns at once."""
+        self._stop_wanted = True
+        if self._loop is not None and self._driver is not None and not self._ended.is_set():
+            with suppress(RuntimeError):  # it ended just now, and its loop with it
+                self._loop.call_soon_threadsafe(self._driver.stop)
+
+    def lag(self) -> pd.DataFrame:
+        """How far the query is behind its sources: asks them now.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Per source partition: source, partition, position (first offset that is not committed), end, lag,
+            max_event_time, status. Empty before the query owns its checkpoint; without `end` and `lag` once it ended.
+        """
+        answer = self._ask(Driver.standing)
+        if answer is None:
+            answer = (self._driver.sources if self._driver is not None else (), {})
+        return lag_frame(*answer)
+
+    def state(self, operator: str, batch: int | None = None) -> pd.DataFrame:
+        """What a stateful operator remembers, from the checkpoint; see `microstream.open_checkpoint`.
+
+        Parameters
+        ----------
+        operator
+            Its id: the name given by `.named()`, or "aggregate-0" and so on.
+        batch
+            As of after this batch; None: the newest that is committed.
+        """
+        return self._checkpoint().state(operator, batch)
+
+    def checkpoints(self) -> pd.DataFrame:
+        """The checkpoints that are retained, one row each; see `microstream.open_checkpoint`."""
+        return self._checkpoint().batches()
+
+    def _checkpoint(self) -> Checkpoint:
+        wait_awake(self._noticed)
+        if self._store is None or (self._temporary and self._ended.is_set()):
+            raise PlanError(
+                f"query {self.name!r} has no checkpoint (any more): give checkpoint= a folder or a URL to keep one."
+            )
+        return Checkpoint(self._store, {o.id: o.node for o in self._stages.operators})
+
+    def explain(self) -> str:
+        """The compiled plan as text: stages, exchanges, windows and guarantees. Print it."""
+        return explain(self._stages)
 
     def table(self, sink: str | None = None) -> pd.DataFrame:
         """Rows that arrived in a memory sink since this process started the query.
@@ -189,21 +253,39 @@ class StreamingQuery:
             tables = list(self._tables[sink])
         return to_frame(pa.concat_tables([self._schemas[sink].empty_table(), *tables]))
 
-    def _ask(self, question: Callable[[Driver], Awaitable[None]]) -> None:
-        """Run `question` on the driver's loop; nothing to ask once the query has ended."""
-        self._noticed.wait()
+    def _newest(self) -> dict[str, pd.DataFrame]:
+        """The newest rows of each memory sink."""
+        with self._lock:
+            tails = {sink: tables[-ROWS_SHOWN:] for sink, tables in self._tables.items()}
+        found = {s: pa.concat_tables([self._schemas[s].empty_table(), *tables]) for s, tables in tails.items()}
+        return {sink: to_frame(table.slice(max(0, table.num_rows - ROWS_SHOWN))) for sink, table in found.items()}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Drawn:
+        html = query_html(self.name, self.status, self.last_progress, self._newest())
+        return {"text/plain": repr(self), "text/html": html}
+
+    def _ipython_display_(self) -> None:
+        """Show the query in a cell, and redraw it there while it runs."""
+        if not has_live_cells():
+            raise NotImplementedError  # how IPython is told to use the other representations
+        show_live(self._repr_mimebundle_, self._ended)
+
+    def _ask(self, question: Callable[[Driver], Coroutine[Any, Any, T]]) -> T | None:
+        """The answer to `question` from the driver's loop; None once the query has ended."""
+        wait_awake(self._noticed)
         if self._loop is None or self._driver is None or self._ended.is_set():
-            return
-        answer = asyncio.run_coroutine_threadsafe(_call(question, self._driver), self._loop)
+            return None
+        answer = asyncio.run_coroutine_threadsafe(question(self._driver), self._loop)
         while not self._ended.is_set():
             done, _ = wait([answer], timeout=0.1)
             if done:
-                answer.result()
-                return
+                return answer.result()
+        return None
 
     # -- life ---------------------------------------------------------------------------------------------------
 
     def _run(self, spec: QuerySpec, open_world: Callable[[], Ports], temporary: str | None) -> None:
+        self._temporary = temporary is not None
         try:
             asyncio.run(self._drive(spec, open_world))
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the query
@@ -220,13 +302,12 @@ class StreamingQuery:
 
     async def _drive(self, spec: QuerySpec, open_world: Callable[[], Ports]) -> None:
         ports = open_world()
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._store = asyncio.get_running_loop(), ports.store
         self._driver = Driver(spec, ports, _Told(self))
-        _owners.add(ports.owner.id)
-        try:
+        if self._stop_wanted:
+            self._driver.stop()
+        with at_work(ports.owner), working_on(query=self.name):
             await self._driver.run()
-        finally:
-            _owners.discard(ports.owner.id)
 
 
 class _Told:
@@ -237,35 +318,16 @@ class _Told:
         self.progress, self.rows = query.progress, query.rows
 
 
-async def _call(question: Callable[[Driver], Awaitable[None]], driver: Driver) -> None:
-    await question(driver)
-
-
-async def _offload(function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
-    return await asyncio.to_thread(function, *args, **kwargs)
-
-
-def _alive_here(owner: Owner) -> bool:
-    return is_alive(owner, active=_owners)
-
-
-def _world(store: ObjectStore, engine: Engine) -> Ports:
-    return Ports(
-        store=store,
-        engine=engine,
-        clock=SystemClock(),
-        offload=_offload,
-        new_id=lambda: uuid.uuid4().hex,
-        jitter_s=lambda: random.uniform(0.0, 0.1),
-        owner=this_process(uuid.uuid4().hex),
-        alive_here=_alive_here,
-    )
-
-
 def queries() -> tuple[StreamingQuery, ...]:
     """Queries that run in this process."""
     with _registry:
         return tuple(_active.values())
+
+
+def stop_all() -> None:
+    """Ask every query of this process to stop; returns at once, and may be called by a signal handler."""
+    for query in queries():
+        query._request_stop()
 
 
 def start_query(
@@ -296,6 +358,7 @@ def start_query(
     """
     from microstream.runtime.cluster import DaskEngine, scheduler_of
 
+    logs_of_environment()
     chosen = Settings.of({**dask.config.get("microstream", {}), **(settings or {})})
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
     if checkpoint is None and durable:
@@ -320,7 +383,7 @@ def start_query(
     )
 
     def open_world() -> Ports:
-        return _world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
+        return real_world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
 
     query = StreamingQuery(name, stages)
     with _registry:
@@ -328,7 +391,7 @@ def start_query(
     threading.Thread(
         target=query._run, args=(spec, open_world, temporary), name=f"microstream-{name}", daemon=True
     ).start()
-    query._noticed.wait()
+    wait_awake(query._noticed)
     if query.exception is not None:
         raise query.exception
     return query
@@ -338,8 +401,9 @@ def _replace_active(name: str) -> None:
     """A notebook cell that is run again replaces the query it started before."""
     with _registry:
         before = _active.get(name)
-    if before is not None and before.is_active:
-        before.stop()
+    if before is not None:
+        before._request_stop()
+        wait_awake(before._ended)
 
 
 def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dict[str, pa.Table]:
@@ -366,7 +430,7 @@ def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dic
     )
     store = MemoryStore()
     query = StreamingQuery(spec.name, stages)
-    thread = threading.Thread(target=query._run, args=(spec, lambda: _world(store, InlineEngine(store)), None))
+    thread = threading.Thread(target=query._run, args=(spec, lambda: real_world(store, InlineEngine(store)), None))
     thread.start()
     thread.join()
     query.await_termination()

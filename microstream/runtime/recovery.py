@@ -32,6 +32,7 @@ from microstream.errors import (
 from microstream.operators.aggregate import partial_schema, shape
 from microstream.plan.nodes import Sink, Source
 from microstream.plan.stages import Operator, Stages
+from microstream.plan.stored import node_text
 from microstream.state.hashing import HASH_ID
 from microstream.state.lanes import lane_starts, rescale
 
@@ -150,7 +151,9 @@ def resumed(head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets)
     known_sinks = {sink.name: sink for sink in head.sinks}
     sources = tuple(known_sources.get(node.name) or _new_source(node, starts) for node in stages.sources)
     operators = tuple(
-        _rescaled(known_operators[o.id], lanes) if o.id in known_operators else _new_operator(o, lanes, BEGINNING_US)
+        replace(_rescaled(known_operators[o.id], lanes), node=node_text(o.node))
+        if o.id in known_operators
+        else _new_operator(o, lanes, BEGINNING_US)
         for o in stages.operators
     )
     sinks = tuple(_resumed_sink(known_sinks.get(sink.name), sink, head.batch) for sink in stages.sinks)
@@ -230,6 +233,7 @@ def _new_operator(operator: Operator, lanes: int, watermark_us: int) -> Operator
         closed_before_us=watermark_us,
         watermark_us=watermark_us,
         runs=(),
+        node=node_text(operator.node),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from microstream.checkpoint.counting import NO_TRAFFIC, Traffic
 from microstream.checkpoint.manifest import Segment
+from microstream.clock import END_US
 from microstream.connectors.protocol import Range
 
 __all__ = [
@@ -73,7 +75,7 @@ class StageTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartitionMeta:
-    """What level 0 found in one range; `max_event_time_us` is BEGINNING_US when it held no rows."""
+    """What level 0 found in one range; event times are BEGINNING_US (greatest) and END_US (least) without rows."""
 
     source: str
     partition: str
@@ -84,16 +86,24 @@ class PartitionMeta:
     tombstones: int
     bytes: int
     max_event_time_us: int
+    min_event_time_us: int = END_US
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """What a lane did to an operator's runs: `dropped` are the (batch, lo) of old ones, `added` is the new one."""
+    """What a lane did to an operator's runs: `dropped` are the (batch, lo) of old ones, `added` is the new one.
+
+    The numbers are for the progress event: rows that are held now, that came, that were emitted, and bytes held.
+    """
 
     operator: str
     dropped: tuple[tuple[int, int], ...]
     added: RunPart | None
     rows_held: int
+    rows_updated: int = 0
+    rows_removed: int = 0
+    memory_bytes: int = field(default=0, compare=False)
+    """The same rows take a little more or less, depending on how they came here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +148,8 @@ class StageReceipt:
     changes: tuple[StateChange, ...]
     outputs: tuple[OutboxPart, ...]
     sealed: tuple[Sealed, ...]
+    traffic: Traffic = NO_TRAFFIC
+    """What this worker asked of the checkpoint since its receipt before; other tasks of it may have a part in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

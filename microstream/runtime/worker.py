@@ -16,12 +16,14 @@ import pyarrow as pa
 
 from microstream.checkpoint.bundle import read_segments
 from microstream.checkpoint.codec import decode
+from microstream.checkpoint.counting import CountingStore
 from microstream.checkpoint.invariants import MAX_RUNS
 from microstream.checkpoint.keys import JOB, manifest_key
 from microstream.checkpoint.manifest import HASH_SPACE, Segment
 from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, SourceConnector, Writer
 from microstream.errors import UserFunctionError
+from microstream.observe.logs import note, working_on
 from microstream.operators.aggregate import finish, merge, partial_schema
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.rows import Rows
@@ -91,10 +93,11 @@ class LaneWorker:
         new_id: Callable[[], str],
         new_turn: Callable[[], AbstractContextManager[Any]] = threading.Lock,
     ) -> None:
-        self._job, self._store, self._address = job, store, address
+        self._job, self._address = job, address
+        self._store = CountingStore(store)
         self._exchange, self._new_id = exchange, new_id
         self._shelf = Shelf(address)
-        self._sealer = Sealer(store, new_id)
+        self._sealer = Sealer(self._store, new_id)
         self._states: dict[tuple[str, int], dict[str, WindowState]] = {}
         self._touched: dict[tuple[str, int], int] = {}
         self._outbox: dict[Segment, tuple[int, pa.Table]] = {}
@@ -110,7 +113,11 @@ class LaneWorker:
 
     def run(self, task: Task) -> Receipt:
         """Do `task`."""
-        return self._run_stage(task) if isinstance(task, StageTask) else self._publish(task)
+        if isinstance(task, StageTask):
+            with working_on(query=self._job.query, batch=task.attempt.batch, lane=task.lane):
+                return self._run_stage(task)
+        with working_on(query=self._job.query, batch=task.batch, lane=task.lane, sink=task.sink):
+            return self._publish(task)
 
     def serve(self, wanted: Sequence[Fetch]) -> list[pa.Table]:
         """Exchange elements that this worker holds. Raises ExchangeLostError."""
@@ -139,7 +146,8 @@ class LaneWorker:
         with self._turn("read", task.lane) if task.ranges else nullcontext():
             incoming = read_sources(self._job.stages.sources, task, self._reader)
         entering: dict[int, Rows | None] = dict(incoming.rows)
-        parts, changes = self._advance_operators(task, execution, entering)
+        with working_on():
+            parts, changes = self._advance_operators(task, execution, entering)
         leaving = self._evaluate(task, incoming, entering)
         self._shelf.put(task.attempt, task.level, task.lane, execution.id, leaving.exchange)
         outputs = self._encode(leaving, task, execution, parts)
@@ -161,6 +169,7 @@ class LaneWorker:
             changes=tuple(changes),
             outputs=outputs,
             sealed=tuple(stored for stored, _ in sealed),
+            traffic=self._store.take(),
         )
 
     def _evaluate(self, task: StageTask, incoming: Incoming, entering: dict[int, Rows | None]) -> Leaving:
@@ -234,6 +243,7 @@ class LaneWorker:
         parts, changes = [], []
         closing = dict(task.closing)
         for operator in (o for o in self._job.stages.operators if o.level == task.level):
+            note(operator=operator.id)
             delta = self._fetch(operator, task)
             base = self._state(operator, task)
             done = step(
@@ -249,7 +259,7 @@ class LaneWorker:
                 entering[id(operator.node)] = Rows(table=finish(done.closed, operator.node), origin=None)
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
-            changes.append(_change(operator.id, done))
+            changes.append(_change(operator.id, done, delta))
         return parts, changes
 
     def _fetch(self, operator: Operator, task: StageTask) -> pa.Table | None:
@@ -376,9 +386,17 @@ class LaneWorker:
         )
 
 
-def _change(operator: str, done: Step) -> StateChange:
+def _change(operator: str, done: Step, delta: pa.Table | None) -> StateChange:
     added = None
     if done.added is not None:
         run = done.added
         added = RunPart(level=run.level, rows=run.rows, min_end_us=run.min_end_us, max_end_us=run.max_end_us)
-    return StateChange(operator=operator, dropped=done.dropped, added=added, rows_held=done.state.rows)
+    return StateChange(
+        operator=operator,
+        dropped=done.dropped,
+        added=added,
+        rows_held=done.state.rows,
+        rows_updated=0 if delta is None else delta.num_rows,
+        rows_removed=0 if done.closed is None else done.closed.num_rows,
+        memory_bytes=done.state.nbytes,
+    )

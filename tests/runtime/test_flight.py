@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queries import frames, line, to_memory, totals
 
+from microstream.checkpoint.counting import Traffic
 from microstream.checkpoint.manifest import SourceState
-from microstream.clock import BEGINNING_US
+from microstream.clock import BEGINNING_US, END_US
 from microstream.connectors.protocol import Range
+from microstream.observe.progress import OperatorFigures
 from microstream.runtime.flight import AttemptRecord, stage_tasks
 from microstream.runtime.planning import Slice
 from microstream.runtime.task import (
@@ -93,21 +95,43 @@ def test_the_figures_of_a_batch_are_sums_over_its_lanes() -> None:
     flight = record((), ("a", "b"), partitions=1)
     [source] = stage_tasks(flight, STAGES, 0, None)
     meta = PartitionMeta(
-        source="rows", partition="p-0", start=0, end=9, rows=5, bad=2, tombstones=0, bytes=9, max_event_time_us=0
+        source="rows",
+        partition="p-0",
+        start=0,
+        end=9,
+        rows=5,
+        bad=2,
+        tombstones=0,
+        bytes=9,
+        max_event_time_us=70,
+        min_event_time_us=60,
     )
-    held = StateChange(operator="inner", dropped=(), added=None, rows_held=4)
+    nothing = replace(meta, rows=0, bad=0, bytes=0, max_event_time_us=BEGINNING_US, min_event_time_us=END_US)
+    held = StateChange(
+        operator="inner", dropped=(), added=None, rows_held=4, rows_updated=3, rows_removed=2, memory_bytes=100
+    )
     out = OutboxPart(sink="out", rows=3, chunks=(3,))
+    asked = Traffic(requests=(("put", 1),), bytes_written=10)
     flight.receipts = [
-        receipt(source, partitions=(meta, meta), late_rows=(("inner", 1),)),
-        receipt(source, changes=(held,), outputs=(out,), late_rows=(("inner", 6),)),
-        receipt(source, changes=(held,), outputs=(out,)),
+        receipt(source, partitions=(meta, replace(meta, min_event_time_us=50), nothing), late_rows=(("inner", 1),)),
+        receipt(source, changes=(held,), outputs=(out,), late_rows=(("inner", 6),), traffic=asked),
+        receipt(source, changes=(held,), outputs=(out,), traffic=asked),
     ]
     flight.mark("level-0", 1_300)
     flight.mark("committed", 1_700)
 
-    figures = flight.figures(2_000)
+    figures = flight.figures(2_000, delays_us={"rows": 7}, traffic=Traffic(requests=(("create", 1),)))
 
-    assert (figures.rows_in["rows"], figures.bad["rows"], figures.late["inner"]) == (10, 4, 7)
-    assert (figures.rows_held["inner"], figures.rows_out["out"]) == (8, 6)
+    read = figures.sources["rows"]
+    assert (read.rows, read.bad, read.bytes, read.delay_us, read.start) == (10, 4, 18, 7, {"p-0": 0})
+    assert figures.operators["inner"] == OperatorFigures(late=7, held=8, updated=6, removed=4, memory_bytes=200)
+    assert (figures.rows_out["out"], figures.event_times_us) == (6, (50, 70))
+    assert figures.traffic == Traffic(requests=(("create", 1), ("put", 2)), bytes_written=20)
     assert list(figures.steps) == [("level-0", 300), ("committed", 400)]
     assert (figures.began_us, figures.ended_us) == (1_000, 2_000)
+
+
+def test_a_batch_that_read_nothing_has_no_event_times() -> None:
+    flight = record((), ("a",), partitions=1)
+
+    assert flight.figures(2_000).event_times_us is None

@@ -240,7 +240,7 @@ def test_a_key_that_may_now_be_null_keeps_its_state() -> None:
     after = resumed(head, PLAN, lanes=1, starts=NO_STARTS)
 
     assert structure(after) == ()
-    assert after.operators == head.operators
+    assert [replace(o, node="") for o in after.operators] == [replace(o, node="") for o in head.operators]
 
 
 @pytest.mark.parametrize(

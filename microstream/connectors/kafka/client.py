@@ -10,6 +10,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
+from microstream.connectors.kafka.chatter import client_log
 from microstream.errors import ConnectorError, PlanError, UnreachableError
 
 __all__ = ["FORBIDDEN", "Cluster", "refused", "said"]
@@ -66,7 +67,7 @@ class Cluster:
 
     def admin(self) -> AdminClient:
         """A client for metadata."""
-        return AdminClient(self._settings({}), logger=log)
+        return AdminClient(self._settings({}), logger=client_log())
 
     def consumer(
         self, settings: Mapping[str, Any], *, group: str = "microstream", committed_only: bool = True
@@ -82,11 +83,11 @@ class Cluster:
             "isolation.level": "read_committed" if committed_only else "read_uncommitted",
             "auto.offset.reset": "error",
         }
-        return Consumer({**merged, **fixed}, logger=log)
+        return Consumer({**merged, **fixed}, logger=client_log())
 
     def producer(self, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> Producer:
         """An idempotent producer; the user's config wins over `settings` but not over `fixed`."""
-        return Producer({**self._settings(settings), "enable.idempotence": True, **fixed}, logger=log)
+        return Producer({**self._settings(settings), "enable.idempotence": True, **fixed}, logger=client_log())
 
     def setting(self, name: str, default: int) -> int:
         """The number that the user's config gives `name`."""
