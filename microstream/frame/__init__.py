@@ -15,6 +15,7 @@ from microstream.errors import (
     UnreachableError,
     UserFunctionError,
 )
+from microstream.frame.aggregates import agg
 from microstream.frame.columns import col
 from microstream.frame.compute import compute
 from microstream.frame.sinks import StreamSink, start
@@ -41,6 +42,7 @@ __all__ = [
     "StreamingQuery",
     "UnreachableError",
     "UserFunctionError",
+    "agg",
     "available_now",
     "col",
     "compute",

@@ -1,15 +1,17 @@
-"""Rows by key: `frame.groupby(keys).window(spec).agg(...)`."""
+"""Rows by key: `frame.groupby(keys).window(spec).agg(...)`, `.size()` or `[columns].sum()`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
 from microstream.errors import PlanError
-from microstream.plan.nodes import HOWS, Aggregate, Node, Tumbling, WindowAggregate
+from microstream.frame.aggregates import Wanted, aggregate_of
+from microstream.plan.aggregates import HOWS, Aggregate, How
+from microstream.plan.nodes import Node, Tumbling, WindowAggregate
 
-__all__ = ["GroupBy", "WindowedGroups"]
+__all__ = ["GroupBy", "SelectedGroups", "WindowedGroups"]
 
 F = TypeVar("F")
 """The kind of frame that comes out: grouping knows how to make one, not what it can do."""
@@ -60,7 +62,7 @@ class GroupBy(Generic[F]):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise PlanError(f"groupby(...).{name}: {_NO_WINDOW}.agg(name=(column, how)) or .size().")
+        raise PlanError(f"groupby(...).{name}: {_NO_WINDOW}.agg(name=(column, how)), .size() or [columns].sum().")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +75,13 @@ class WindowedGroups(Generic[F]):
     _on: str
     _frame_of: Callable[[Node], F]
 
-    def agg(self, **aggregates: tuple[str, str]) -> F:
+    def agg(self, **aggregates: Wanted) -> F:
         """One row per key and window, emitted once, when the watermark has passed the window's end.
 
         Parameters
         ----------
         **aggregates
-            Output column = (input column, how); how is one of count (not null), size (all rows), sum, min, max, mean.
+            Output column = (input column, how), or `ms.agg(...)`, which also lists what `how` may be.
 
         Returns
         -------
@@ -107,7 +109,7 @@ class WindowedGroups(Generic[F]):
         """
         if not aggregates:
             raise PlanError("agg: name at least one output column, as in agg(total=('price', 'sum')).")
-        return self._aggregate(tuple(_aggregate(name, value) for name, value in aggregates.items()))
+        return self._aggregate(tuple(aggregate_of(name, value, self._node) for name, value in aggregates.items()))
 
     def size(self) -> F:
         """Number of rows per key and window, in column `size`."""
@@ -118,18 +120,106 @@ class WindowedGroups(Generic[F]):
             WindowAggregate(child=self._node, keys=self._keys, window=self._window, on=self._on, aggregates=aggregates)
         )
 
+    def __getitem__(self, columns: str | Sequence[str]) -> SelectedGroups[F]:
+        """These columns of each group, for `.sum()`, `.mean()`, ...: results under the same names.
+
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> bids = ms.from_pandas(
+        ...     pd.DataFrame({"auction": [1, 1], "price": [2.0, 4.0], "ts": pd.date_range("2026-01-01", periods=2)}),
+        ...     event_time="ts")
+        >>> bids.groupby("auction").window(ms.tumbling("7D"))["price"].mean().compute()[["auction", "price"]]
+           auction  price
+        0        1    3.0
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        if not names:
+            raise PlanError("groupby(...).window(...)[[]]: name at least one column.")
+        for name in names:
+            if name not in self._node.schema.names:
+                raise PlanError.unknown_column("groupby(...).window(...)[...]", name, self._node.schema.names)
+        return SelectedGroups(self, tuple(names))
+
+    def __iter__(self) -> NoReturn:
+        raise PlanError("groups of a stream cannot be looped over. Use .agg(name=(column, how)).")
+
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise PlanError(f"groupby(...).window(...).{name} is not available. Use .agg(name=(column, how)) or .size().")
+        if name in HOWS:
+            raise PlanError(f"groupby(...).window(...).{name}: say of which columns, as in [columns].{name}().")
+        raise PlanError(
+            f"groupby(...).window(...).{name} is not available. Use .agg(name=(column, how)), .size() or "
+            f"[columns].sum(). There are: {', '.join(HOWS)}."
+        )
 
 
-def _aggregate(name: str, value: Any) -> Aggregate:
-    match value:
-        case (str() as column, str() as how):
-            return Aggregate(name=name, column=column, how=how)
-        case _:
-            raise PlanError(
-                f"agg({name}={value!r}): give a column and what to do with it, as in {name}=('price', 'sum'). "
-                f"There are: {', '.join(HOWS)}."
-            )
+@dataclass(frozen=True, slots=True)
+class SelectedGroups(Generic[F]):
+    """Some columns of the rows grouped by key and window; each method gives one row per key and window."""
+
+    _groups: WindowedGroups[F]
+    _columns: tuple[str, ...]
+
+    def count(self) -> F:
+        """Number of values that are not null."""
+        return self._each("count")
+
+    def sum(self) -> F:
+        """Sum; 0 of nothing."""
+        return self._each("sum")
+
+    def min(self) -> F:
+        """Least value; null of nothing."""
+        return self._each("min")
+
+    def max(self) -> F:
+        """Greatest value; null of nothing."""
+        return self._each("max")
+
+    def mean(self) -> F:
+        """Mean; null of nothing."""
+        return self._each("mean")
+
+    def std(self, ddof: int = 1) -> F:
+        """Standard deviation with `ddof` degrees of freedom less than there are values."""
+        return self._each("std", ddof=ddof)
+
+    def var(self, ddof: int = 1) -> F:
+        """Variance with `ddof` degrees of freedom less than there are values."""
+        return self._each("var", ddof=ddof)
+
+    def any(self) -> F:
+        """Whether any value is true (not 0)."""
+        return self._each("any")
+
+    def all(self) -> F:
+        """Whether all values are true (not 0)."""
+        return self._each("all")
+
+    def first(self) -> F:
+        """First value that is not null, in row order."""
+        return self._each("first")
+
+    def last(self) -> F:
+        """Last value that is not null, in row order."""
+        return self._each("last")
+
+    def list(self) -> F:
+        """All values in row order, null included."""
+        return self._each("list")
+
+    def nunique(self) -> F:
+        """Number of different values, null left out."""
+        return self._each("nunique")
+
+    def _each(self, how: How, **params: Any) -> F:
+        given = tuple(sorted(params.items()))
+        return self._groups._aggregate(
+            tuple(Aggregate(name=name, column=name, how=how, params=given) for name in self._columns)
+        )
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise PlanError(f"groupby(...).window(...)[...].{name} is not available. There are: {', '.join(HOWS)}.")

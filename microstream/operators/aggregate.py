@@ -1,21 +1,29 @@
 """Windowed aggregates, cut into partial (per lane and batch), merge (in any order) and finish (at closing).
 
-Partials have the key columns, `window_end` (int64 microseconds) and one or two columns per aggregate. Kernels
-run single-threaded: threads would give other float sums at every run.
+Partials have the key columns, `window_end` (int64 microseconds) and the columns that each aggregate keeps
+(`operators/folds`). Kernels run single-threaded: threads would give other float sums at every run.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microstream.errors import PlanError
+from microstream.operators.failure import guarded
+from microstream.operators.folds.choose import fold_of
+from microstream.operators.folds.protocol import Column, Fold, Folding, Groups, Values
+from microstream.operators.nulls import float_rules
+from microstream.operators.order import NOWHERE, Places
 from microstream.operators.window import Windowed
+from microstream.plan.expr import evaluate
 from microstream.plan.nodes import TIME, Aggregate, WindowAggregate
 
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
@@ -26,42 +34,43 @@ __all__ = ["END", "finish", "merge", "partial", "partial_schema", "shape"]
 END: Final = "window_end"
 """Column of partials: end of the window, exclusive, int64 microseconds since 1970 UTC."""
 
-_SUM_OF_NOTHING_IS_ZERO = pc.ScalarAggregateOptions(min_count=0)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One column of partials: `update` folds input `column`, cast to `reads`; `merge` folds partials."""
-
-    name: str
-    type: pa.DataType
-    column: str | None
-    reads: pa.DataType | None
-    update: str
-    merge: str
-
-
-def partial(windowed: Windowed, node: WindowAggregate) -> pa.Table:
+def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Places] = lambda: NOWHERE) -> pa.Table:
     """One row per key and window among the rows of a lane and batch.
 
     NaN counts as null, in values and in keys, and -0.0 as 0.0. Null keys are a group of their own.
+
+    Parameters
+    ----------
+    windowed
+        Rows in time.
+    node
+        The aggregation.
+    places
+        Where the rows that entered the stage stand in the row order, asked for only by aggregates that need it.
+
+    Raises
+    ------
+    UserFunctionFailed
+        A `where=` raised, or gave something else than true and false.
     """
     table = windowed.table
-    columns: dict[str, Any] = {f"key{at}": _float_rules(table.column(k)) for at, k in enumerate(node.keys)}
-    columns["end"] = pa.array(windowed.end_us)
-    by = list(columns)
-    parts = _parts(node)
-    read = {part.column for part in parts if part.column is not None}
-    values = {name: _float_rules(table.column(name)) for name in read}
-    folds: list[tuple[Any, ...]] = []
-    for at, part in enumerate(parts):
-        if part.column is None:
-            folds.append(([], "count_all"))
-        else:
-            columns[f"value{at}"] = values[part.column].cast(part.reads, safe=False)
-            folds.append(_fold(f"value{at}", part.update))
-    grouped = pa.table(columns).group_by(by, use_threads=False).aggregate(folds)
-    return _as(partial_schema(node), grouped)
+    by: dict[str, Any] = {f"key{at}": float_rules(table.column(k)) for at, k in enumerate(node.keys)}
+    by["end"] = pa.array(windowed.end_us)
+    read = {aggregate.column for aggregate in node.aggregates if aggregate.column is not None}
+    values = {name: float_rules(table.column(name)) for name in read}
+    order = functools.cache(lambda: places().of_rows(windowed.rows.origin, windowed.at_us))
+    foldings = [
+        fold.update(
+            Values(
+                column=None if aggregate.column is None else values[aggregate.column],
+                where=_mask(aggregate, windowed, node),
+                order=order,
+            )
+        )
+        for aggregate, fold in zip(node.aggregates, _folds(node), strict=True)
+    ]
+    return _as(partial_schema(node), _fold(by, foldings))
 
 
 def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
@@ -69,9 +78,9 @@ def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
 
     Rows come in order of first appearance: partials sorted by `window_end` stay sorted.
     """
-    folds = [_fold(part.name, part.merge) for part in _parts(node)]
-    grouped = partials.group_by([*node.keys, END], use_threads=False).aggregate(folds)
-    return _as(partial_schema(node), grouped)
+    by = {name: partials.column(name) for name in (*node.keys, END)}
+    foldings = [fold.merge(_state(fold, partials)) for fold in _folds(node)]
+    return _as(partial_schema(node), _fold(by, foldings))
 
 
 def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
@@ -79,10 +88,10 @@ def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
     end = merged.column(END)
     columns = [merged.column(key) for key in node.keys]
     columns += [pc.subtract(end, node.window.size_us).cast(TIME), end.cast(TIME)]
-    columns += [_result(aggregate, merged, node) for aggregate in node.aggregates]
+    columns += [fold.finish(_state(fold, merged)) for fold in _folds(node)]
     table = pa.Table.from_arrays(columns, schema=node.schema)
     order: list[Any] = [("window_end", "ascending"), *((key, "ascending") for key in node.keys)]
-    return table.take(pc.sort_indices(table, order))
+    return table.take(pc.sort_indices(table.select([name for name, _ in order]), order))
 
 
 def partial_schema(node: WindowAggregate) -> pa.Schema:
@@ -97,11 +106,11 @@ def partial_schema(node: WindowAggregate) -> pa.Schema:
     # Whether keys may be null is not part of `shape`, so stored partials must not depend on it.
     fields = [here.field(key).with_nullable(True) for key in node.keys]
     fields.append(pa.field(END, pa.int64(), nullable=False))
-    fields += [pa.field(part.name, part.type) for part in _parts(node)]
+    fields += [field for fold in _folds(node) for field in fold.fields]
     names = [column.name for column in fields]
     for name in names:
         if names.count(name) > 1:
-            raise PlanError(f"agg: the state keeps a column {name!r}, which is also a key. Rename the key.")
+            raise PlanError(f"agg: the state keeps a column {name!r} twice. Rename the key or output of that name.")
     return pa.schema([column.remove_metadata() for column in fields])
 
 
@@ -112,72 +121,68 @@ def shape(node: WindowAggregate) -> str:
         {
             "keys": [[key, str(here.field(key).type)] for key in node.keys],
             "window": {"tumbling_us": node.window.size_us, "offset_us": node.window.offset_us, "on": node.on},
-            "aggregates": [
-                [a.name, a.how, a.column, None if a.column is None else str(here.field(a.column).type)]
-                for a in node.aggregates
-            ],
+            "aggregates": [_aggregate_shape(aggregate, here) for aggregate in node.aggregates],
         },
         separators=(",", ":"),
     )
 
 
-def _parts(node: WindowAggregate) -> tuple[_Part, ...]:
-    return tuple(part for aggregate in node.aggregates for part in _parts_of(aggregate, node))
+def _aggregate_shape(aggregate: Aggregate, schema: pa.Schema) -> list[Any]:
+    kind = None if aggregate.column is None else str(schema.field(aggregate.column).type)
+    where = [] if aggregate.where is None else [f"where={aggregate.where}"]
+    params = [[name, value] for name, value in aggregate.params]
+    return [aggregate.name, aggregate.how, aggregate.column, kind, *where, *params]
 
 
-def _parts_of(aggregate: Aggregate, node: WindowAggregate) -> tuple[_Part, ...]:
-    name, column, whole = aggregate.name, aggregate.column, pa.int64()
-    if column is None:
-        return (_Part(name=name, type=whole, column=None, reads=None, update="count_all", merge="sum"),)
-    kind = node.child.schema.field(column).type
-    match aggregate.how:
-        case "size":
-            return (_Part(name=name, type=whole, column=None, reads=None, update="count_all", merge="sum"),)
-        case "count":
-            return (_Part(name=name, type=whole, column=column, reads=kind, update="count", merge="sum"),)
-        case "sum":
-            total = pa.float64() if pa.types.is_floating(kind) else whole
-            return (_Part(name=name, type=total, column=column, reads=kind, update="sum", merge="sum"),)
-        case "mean":
-            # A float sum, as in pandas: an int64 one would wrap after six timestamps in nanoseconds.
-            real = pa.float64()
-            return (
-                _Part(name=f"{name}:sum", type=real, column=column, reads=real, update="sum", merge="sum"),
-                _Part(name=f"{name}:count", type=whole, column=column, reads=kind, update="count", merge="sum"),
-            )
-        case how:
-            # Arrow has no min and max of durations.
-            ordered = whole if pa.types.is_duration(kind) else kind
-            return (_Part(name=name, type=ordered, column=column, reads=ordered, update=how, merge=how),)
+def _folds(node: WindowAggregate) -> tuple[Fold, ...]:
+    return tuple(fold_of(aggregate, node.child.schema) for aggregate in node.aggregates)
 
 
-def _fold(column: str, function: str) -> tuple[Any, ...]:
-    return (column, function, _SUM_OF_NOTHING_IS_ZERO) if function == "sum" else (column, function)
+def _state(fold: Fold, partials: pa.Table) -> list[Column]:
+    return [partials.column(field.name) for field in fold.fields]
 
 
-def _as(schema: pa.Schema, grouped: pa.Table) -> pa.Table:
-    """`grouped` by position; an unsigned sum becomes int64 by wrapping."""
-    columns = [column.cast(wanted.type, safe=False) for column, wanted in zip(grouped.columns, schema, strict=True)]
-    return pa.Table.from_arrays(columns, schema=schema)
+def _mask(aggregate: Aggregate, windowed: Windowed, node: WindowAggregate) -> pa.Array[Any] | None:
+    """Rows that count, by `where=`."""
+    if aggregate.where is None:
+        return None
+    truth = pa.field("where", pa.bool_())
+    mask: Any = guarded(node, windowed.rows, functools.partial(evaluate, aggregate.where, field=truth))
+    filled: Any = mask.fill_null(False)
+    return filled.combine_chunks() if isinstance(filled, pa.ChunkedArray) else filled
 
 
-def _result(aggregate: Aggregate, merged: pa.Table, node: WindowAggregate) -> pa.ChunkedArray[Any]:
-    wanted = node.schema.field(aggregate.name).type
-    if aggregate.how == "mean":
-        # 0 / 0 is NaN, which is null: the mean of nothing.
-        count = merged.column(f"{aggregate.name}:count").cast(pa.float64())
-        return _float_rules(pc.divide(merged.column(f"{aggregate.name}:sum"), count))
-    return _float_rules(merged.column(aggregate.name)).cast(wanted)
+def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
+    """Columns of `by` and of each folding's state, one row per group, by one pass of Arrow over the rows."""
+    columns = dict(by)
+    folds: list[Any] = []
+    for ask in (ask for folding in foldings for ask in folding.asks):
+        if ask.column is None:
+            folds.append(([], ask.function))
+            continue
+        # No column of a table that a user names begins like that.
+        name = f"\0{len(folds)}"
+        columns[name] = ask.column
+        folds.append((name, ask.function) if ask.options is None else (name, ask.function, ask.options))
+    if any(folding.by_group for folding in foldings):
+        first: Any = next(iter(by.values()))
+        columns["\0row"] = pa.array(np.arange(len(first)))
+        folds.append(("\0row", "list"))
+    grouped = pa.table(columns).group_by(list(by), use_threads=False).aggregate(folds)
+    groups: Any = Groups.of(grouped.columns[-1]) if any(folding.by_group for folding in foldings) else None
+    found = list(grouped.columns[: len(by)])
+    at = len(by)
+    for folding in foldings:
+        answers = grouped.columns[at : at + len(folding.asks)]
+        at += len(folding.asks)
+        found += answers if folding.collect is None else folding.collect(answers, groups)
+    return found
 
 
-def _float_rules(column: pa.ChunkedArray[Any]) -> pa.ChunkedArray[Any]:
-    """Null for NaN and one zero (adding 0.0 makes 0.0 of -0.0): Arrow groups by bits, pandas by value."""
-    if not pa.types.is_floating(column.type):
-        return column
-    zero: Any = pa.scalar(0.0, column.type)
-    values: pa.ChunkedArray[Any] = pc.add(column, zero)
-    not_a_number = pc.is_nan(values)
-    if not pc.any(not_a_number).as_py():
-        return values
-    without: pa.ChunkedArray[Any] = pc.if_else(not_a_number, pa.scalar(None, column.type), values)
-    return without
+def _as(schema: pa.Schema, columns: Sequence[Any]) -> pa.Table:
+    """`columns` by position; an unsigned sum becomes int64 by wrapping."""
+    cast = [
+        column if column.type == wanted.type else column.cast(wanted.type, safe=False)
+        for column, wanted in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(cast, schema=schema)

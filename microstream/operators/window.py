@@ -20,10 +20,16 @@ Times = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Windowed:
-    """Rows in time for their window, and the end of each row's window."""
+    """Rows in time for their window, the end of each row's window, and their event times."""
 
-    table: pa.Table
+    rows: Rows
     end_us: Times
+    at_us: Times
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows without their origins."""
+        return self.rows.table
 
 
 def window_ends_us(times_us: Times, window: Tumbling) -> Times:
@@ -73,14 +79,15 @@ def split_late(
     """
     if not len(rows):
         return None, None
-    ends = window_ends_us(event_times_us(rows.table, node), node.window)
+    times = event_times_us(rows.table, node)
+    ends = window_ends_us(times, node.window)
     late = ends <= watermark_us
     if not late.any():
-        return Windowed(table=rows.table, end_us=ends), None
+        return Windowed(rows=rows, end_us=ends, at_us=times), None
     lost = _late_rows(rows.keep(late), ends[late], node, watermark_us, operator)
     if late.all():
         return None, lost
-    return Windowed(table=rows.keep(~late).table, end_us=ends[~late]), lost
+    return Windowed(rows=rows.keep(~late), end_us=ends[~late], at_us=times[~late]), lost
 
 
 def _late_rows(rows: Rows, ends: Times, node: WindowAggregate, watermark_us: int, operator: str) -> Rows:

@@ -13,11 +13,11 @@ from typing import Any, Literal, TypeAlias
 import pyarrow as pa
 
 from microstream.errors import PlanError
+from microstream.plan.aggregates import Aggregate, aggregate_field
 from microstream.plan.expr import Expr
 from microstream.plan.specs import SinkSpec, SourceSpec
 
 __all__ = [
-    "HOWS",
     "LATE_COLUMNS",
     "TIME",
     "Aggregate",
@@ -37,7 +37,6 @@ __all__ = [
 ]
 
 TIME = pa.timestamp("us")
-HOWS = ("count", "size", "sum", "min", "max", "mean")
 WINDOW_COLUMNS = ("window_start", "window_end")
 LATE_COLUMNS = (
     pa.field("_operator", pa.large_string(), nullable=False),
@@ -220,15 +219,6 @@ class Tumbling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aggregate:
-    """Output column `name` = `how` over `column`; `column` is None only for how="size"."""
-
-    name: str
-    column: str | None
-    how: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WindowAggregate:
     """Per key and window one row: keys, window_start, window_end, aggregates; emitted when the window closes.
 
@@ -261,7 +251,7 @@ class WindowAggregate:
         _require_distinct("agg", names)
         fields = [here.field(key) for key in self.keys]
         fields += [pa.field(name, TIME, nullable=False) for name in WINDOW_COLUMNS]
-        fields += [_aggregate_field(a, here) for a in self.aggregates]
+        fields += [aggregate_field(a, here) for a in self.aggregates]
         object.__setattr__(self, "schema", pa.schema(fields))
 
     @property
@@ -351,31 +341,3 @@ def _require_distinct(where: str, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise PlanError(f"{where}: two output columns are named {', '.join(map(repr, twice))}. Rename one of them.")
-
-
-def _aggregate_field(aggregate: Aggregate, schema: pa.Schema) -> pa.Field[Any]:
-    """Type of one aggregate by pandas' rules: sums of ints stay int64, means are float64, counts are never null."""
-    if aggregate.how not in HOWS:
-        raise PlanError(f"agg: there is no aggregate {aggregate.how!r}. There are: {', '.join(HOWS)}.")
-    if aggregate.column is None:
-        if aggregate.how != "size":
-            raise PlanError(f"agg: {aggregate.name!r} = {aggregate.how} needs a column.")
-        return pa.field(aggregate.name, pa.int64(), nullable=False)
-    _require("agg", aggregate.column, schema)
-    source = schema.field(aggregate.column)
-    kind = source.type
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    match aggregate.how:
-        case "count" | "size":
-            return pa.field(aggregate.name, pa.int64(), nullable=False)
-        case "sum" | "mean" if not numeric:
-            raise PlanError(f"agg: {aggregate.how} of {aggregate.column!r} needs numbers, but it has type {kind}.")
-        case "mean":
-            return pa.field(aggregate.name, pa.float64())
-        case "sum":
-            total = pa.float64() if pa.types.is_floating(kind) else pa.int64()
-            return pa.field(aggregate.name, total, nullable=pa.types.is_floating(kind))
-        case _:
-            if pa.types.is_nested(kind):
-                raise PlanError(f"agg: {aggregate.how} of {aggregate.column!r} is not defined for type {kind}.")
-            return pa.field(aggregate.name, kind, nullable=source.nullable)

@@ -176,7 +176,8 @@ def _read(node: Node, wanted: set[str]) -> tuple[tuple[Node, set[str]], ...]:
         case Concat(children=several):
             return tuple((child, set(wanted)) for child in several)
         case WindowAggregate(child=child, keys=keys, on=on, aggregates=aggregates):
-            return ((child, {*keys, on, *(a.column for a in aggregates if a.column is not None)}),)
+            read = {*keys, on, *(a.column for a in aggregates if a.column is not None)}
+            return ((child, read.union(*(_used(a.where, child) for a in aggregates if a.where is not None))),)
         case Late(operator=operator):
             # Late rows are whole rows of the operator's input.
             return ((operator, set()), (operator.child, set(operator.child.schema.names)))

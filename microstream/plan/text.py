@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from microstream.plan.expr import callable_name
 from microstream.plan.nodes import (
-    Aggregate,
     Assign,
     Concat,
     Explode,
@@ -63,7 +62,7 @@ def describe(node: Node) -> str:
             return f"concat of {len(several)}"
         case WindowAggregate(id=id_, keys=keys, window=window, aggregates=aggregates):
             named = f" {id_}" if id_ else ""
-            shown = ", ".join(map(_aggregate, aggregates))
+            shown = ", ".join(map(str, aggregates))
             by = f" by {', '.join(keys)}" if keys else ""
             return f"aggregate{named}{by} in {_window(window)}: {shown}"
         case Late():
@@ -92,7 +91,3 @@ def canonical_text(sinks: tuple[Sink, ...]) -> str:
 def _window(window: Tumbling) -> str:
     offset = f", offset={duration(window.offset_us)}" if window.offset_us else ""
     return f"tumbling({duration(window.size_us)}{offset})"
-
-
-def _aggregate(aggregate: Aggregate) -> str:
-    return f"{aggregate.name} = {aggregate.how}({aggregate.column or ''})"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from microstream.errors import InternalError
 from microstream.operators.aggregate import partial, partial_schema
+from microstream.operators.order import NOWHERE, Places
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, apply
 from microstream.operators.window import split_late
@@ -35,6 +36,7 @@ def evaluate(
     late: Mapping[str, int],
     lane_starts: Sequence[int],
     instances: Instances,
+    places: Callable[[], Places] = lambda: NOWHERE,
 ) -> Leaving:
     """Run all steps of `stage` in order.
 
@@ -51,6 +53,8 @@ def evaluate(
         First hash of each lane.
     instances
         Classes of the plan, instantiated.
+    places
+        Where the rows that enter stand in the row order.
     """
     leaving = Leaving()
     rows: list[Rows | None] = []
@@ -67,7 +71,8 @@ def evaluate(
             # Consumers ask for their element of every lane: nothing is an answer, too.
             leaving.exchange[operator.id] = (partial_schema(operator.node).empty_table(),) * len(lane_starts)
         else:
-            leaving.exchange[operator.id] = split(partial(windowed, operator.node), operator.node.keys, lane_starts)
+            partials = partial(windowed, operator.node, places)
+            leaving.exchange[operator.id] = split(partials, operator.node.keys, lane_starts)
 
     for at, step in enumerate(stage.steps):
         match step.node:

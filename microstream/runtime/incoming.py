@@ -20,13 +20,17 @@ __all__ = ["Incoming", "read_sources"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incoming:
-    """Rows by id() of the source node; row k of source s has origin `first[s] + k`, consecutive over all sources."""
+    """Rows by id() of the source node; row k of source s has origin `first[s] + k`, consecutive over all sources.
+
+    `sources`, `reads` and `first` belong together, one per source that was read.
+    """
 
     rows: dict[int, Rows | None]
     metas: tuple[PartitionMeta, ...]
     reads: tuple[Read, ...]
     first: tuple[int, ...]
     asked: str
+    sources: tuple[str, ...] = ()
 
     def position_of(self, origin: int | None) -> str:
         """topic-partition-offset of the row with that origin; the ranges of the task if it is not known."""
@@ -43,7 +47,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
     """Read the ranges of `task`, source by source."""
     rows: dict[int, Rows | None] = {}
     metas: dict[tuple[str, str], PartitionMeta] = {}
-    reads, first, total = [], [], 0
+    names, reads, first, total = [], [], [], 0
     for source in sources:
         mine = [r for r in task.ranges if r.source == source.name]
         if not mine:
@@ -51,6 +55,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
         read = reader(source.name, task.lane).read(mine, batch_time_us=task.attempt.batch_time_us)
         count = read.table.num_rows
         rows[id(source)] = Rows(table=read.table, origin=np.arange(total, total + count)) if count else None
+        names.append(source.name)
         reads.append(read)
         first.append(total)
         total += count
@@ -59,6 +64,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
     return Incoming(
         rows=rows,
         metas=tuple(metas[r.source, r.partition] for r in task.ranges),
+        sources=tuple(names),
         reads=tuple(reads),
         first=tuple(first),
         asked=asked,

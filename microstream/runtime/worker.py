@@ -26,12 +26,14 @@ from microstream.errors import UserFunctionError
 from microstream.observe.logs import note, working_on
 from microstream.operators.aggregate import finish, merge, partial_schema
 from microstream.operators.failure import UserFunctionFailed
+from microstream.operators.order import Places
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, instantiate
 from microstream.plan.stages import Operator
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.incoming import Incoming, read_sources
+from microstream.runtime.places import numbered, places_of_reads, places_of_results
 from microstream.runtime.sealer import Part, Sealer
 from microstream.runtime.shelf import Shelf
 from microstream.runtime.task import (
@@ -181,11 +183,19 @@ class LaneWorker:
                 dict(task.late),
                 lane_starts(task.lanes),
                 self._instances,
+                lambda: self._places(task, incoming, entering),
             )
         except UserFunctionFailed as caught:
             failure = caught
         # Not in the except clause: as its context, `failure` would travel with the error, and the plan with it.
         raise self._blame(failure, task, incoming) from failure.cause
+
+    def _places(self, task: StageTask, incoming: Incoming, entering: dict[int, Rows | None]) -> Places:
+        if task.level == 0:
+            return places_of_reads(incoming)
+        nodes = [operator.node for operator in self._job.stages.operators if operator.level == task.level]
+        found = [(node, entering.get(id(node))) for node in nodes]
+        return places_of_results([(node, rows) for node, rows in found if rows is not None])
 
     def _instantiated(self) -> Instances:
         """The classes given to `map_batches`, called. Raises UserFunctionError."""
@@ -240,7 +250,7 @@ class LaneWorker:
         self, task: StageTask, execution: Execution, entering: dict[int, Rows | None]
     ) -> tuple[list[Part], list[StateChange]]:
         """Fold what the exchange brings into the state of this level's operators; closed windows enter the stage."""
-        parts, changes = [], []
+        parts, changes, entered = [], [], 0
         closing = dict(task.closing)
         for operator in (o for o in self._job.stages.operators if o.level == task.level):
             note(operator=operator.id)
@@ -256,7 +266,8 @@ class LaneWorker:
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
             if done.closed is not None:
-                entering[id(operator.node)] = Rows(table=finish(done.closed, operator.node), origin=None)
+                entering[id(operator.node)] = numbered(finish(done.closed, operator.node), entered)
+                entered += done.closed.num_rows
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
             changes.append(_change(operator.id, done, delta))
