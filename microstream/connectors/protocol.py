@@ -160,6 +160,8 @@ class Outgoing:
     committed: int
     rows: pa.Table
     chunks: tuple[int, ...]
+    epoch: int = 0
+    """Generation of the driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from microstream.connectors.callback.sink import Batch
 from microstream.errors import (
     BadRecordError,
     CheckpointError,
@@ -26,6 +27,7 @@ from microstream.runtime.query import StreamingQuery, queries
 
 __all__ = [
     "BadRecordError",
+    "Batch",
     "CheckpointError",
     "ConnectorError",
     "FencedError",

@@ -42,7 +42,7 @@ def start_sinks(
     if checkpoint is None and durable:
         raise PlanError(
             f"start: sink {durable[0]!r} outlives this process, so the query needs checkpoint=, a folder or a URL such "
-            "as 's3://bucket/query'. Only memory and null sinks do without."
+            "as 's3://bucket/query'. Only console, memory and null sinks do without."
         )
     if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
         raise PlanError(f"start: lanes={lanes!r} must be a whole number, at least 1.")

@@ -15,9 +15,24 @@ from microstream.plan.rules import in_order
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
 
-__all__ = ["Delivery", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
+__all__ = [
+    "Delivery",
+    "OutputMode",
+    "StreamSink",
+    "kafka_sink",
+    "memory_sink",
+    "null_sink",
+    "require_append",
+    "start",
+]
 
 Delivery = Literal["exactly_once", "at_least_once"]
+OutputMode = Literal["append", "update", "complete"]
+
+_NOT_YET = {
+    "update": "rows that change from batch to batch",
+    "complete": "the whole result table in every batch",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +172,18 @@ def kafka_sink(
         config=tuple(sorted((config or {}).items())),
     )
     return StreamSink(Sink(child=node, name=name or topic, spec=spec))
+
+
+def require_append(where: str, output_mode: str | None) -> None:
+    """Raise PlanError for any output mode but "append"; None is the default, "append"."""
+    if output_mode in (None, "append"):
+        return
+    if output_mode not in _NOT_YET:
+        raise PlanError(f"{where}(output_mode={output_mode!r}): must be one of 'append', 'update', 'complete'.")
+    raise PlanError(
+        f"{where}(output_mode={output_mode!r}) would give {_NOT_YET[output_mode]}, which needs a running aggregate; "
+        'all operators of this version emit each row once, when it is final. Leave it out, or write "append".'
+    )
 
 
 def memory_sink(node: Node, name: str) -> StreamSink:

@@ -15,8 +15,17 @@ from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, resolve
 from microstream.frame.grouped import GroupBy, WindowedGroups
+from microstream.frame.outputs import Outputs
 from microstream.frame.run import explain_node, results_of
-from microstream.frame.sinks import Delivery, StreamSink, kafka_sink, memory_sink, null_sink
+from microstream.frame.sinks import (
+    Delivery,
+    OutputMode,
+    StreamSink,
+    kafka_sink,
+    memory_sink,
+    null_sink,
+    require_append,
+)
 from microstream.plan.dtypes import Schema, parse_schema, to_frame
 from microstream.plan.expr import Column as Named
 from microstream.plan.expr import Expr, callable_name
@@ -26,7 +35,7 @@ from microstream.plan.nodes import Assign, Explode, Filter, Late, MapBatches, No
 __all__ = ["StreamFrame"]
 
 
-class StreamFrame:
+class StreamFrame(Outputs):
     """An unbounded data frame: a plan of what to do with rows as they arrive. Immutable, and without an index.
 
     Made by `ms.read_kafka` or `ms.from_pandas`. Columns are `frame["x"]`, `frame.x` (where no method has that name)
@@ -211,6 +220,7 @@ class StreamFrame:
         delivery: Delivery = "exactly_once",
         config: Mapping[str, str | int | float | bool] | None = None,
         name: str | None = None,
+        output_mode: OutputMode | None = None,
     ) -> StreamSink:
         """Rows as JSON records of all columns; the record time is the event time.
 
@@ -226,7 +236,10 @@ class StreamFrame:
             Settings of librdkafka's producer.
         name
             Of the sink within the query; the topic by default.
+        output_mode
+            "append": only final rows.
         """
+        require_append("to_kafka", output_mode)
         return kafka_sink(
             self._node,
             topic,
@@ -237,12 +250,14 @@ class StreamFrame:
             name=name,
         )
 
-    def to_memory(self, name: str = "memory") -> StreamSink:
+    def to_memory(self, name: str = "memory", *, output_mode: OutputMode | None = None) -> StreamSink:
         """Rows as a table in this process: `query.table(name)`. It starts empty after a restart."""
+        require_append("to_memory", output_mode)
         return memory_sink(self._node, name)
 
-    def to_null(self, name: str = "null") -> StreamSink:
+    def to_null(self, name: str = "null", *, output_mode: OutputMode | None = None) -> StreamSink:
         """Rows are counted and dropped."""
+        require_append("to_null", output_mode)
         return null_sink(self._node, name)
 
     def compute(self) -> pd.DataFrame:

@@ -105,8 +105,8 @@ def outbox_of(slice_: Slice, receipts: Sequence[StageReceipt]) -> tuple[tuple[st
                 continue
             segment = stored[receipt.execution.id, f"sink:{part.sink}"]
             of_sink = lanes.setdefault(part.sink, {})
-            before = of_sink.get(receipt.execution.lane)
-            of_sink[receipt.execution.lane] = _append(before, receipt.execution.lane, segment, part.chunks)
+            lane = 0 if part.together else receipt.execution.lane
+            of_sink[lane] = _append(of_sink.get(lane), lane, segment, part.chunks)
     return tuple(
         (
             sink,

@@ -128,7 +128,7 @@ class Delivery:
             return
         self._listener.status("")
         if receipt.table is not None and receipt.table.num_rows:
-            self._listener.rows(receipt.sink, receipt.batch, receipt.table)
+            self._listener.rows(receipt.sink, receipt.batch, receipt.table, receipt.rows)
         self.state = confirm(self.state, receipt.sink, receipt.batch, receipt.lane)
         self.start()
         self._settled()

@@ -24,6 +24,7 @@ from microstream.checkpoint.owner import Owner, is_alive, this_process
 from microstream.checkpoint.store import ObjectStore
 from microstream.clock import SystemClock
 from microstream.errors import PlanError
+from microstream.observe.console import print_batch
 from microstream.plan.dtypes import to_frame
 from microstream.plan.stages import Stages
 from microstream.runtime.driver import Driver
@@ -75,6 +76,7 @@ class StreamingQuery:
         self.last_progress: dict[str, Any] | None = None
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
         self._schemas = {sink.name: sink.schema for sink in stages.sinks if sink.spec.kind == "memory"}
+        self._consoles = frozenset(sink.name for sink in stages.sinks if sink.spec.kind == "console")
         self._tables: dict[str, list[pa.Table]] = {sink: [] for sink in self._schemas}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -113,8 +115,11 @@ class StreamingQuery:
         self.last_progress = dict(event)
         self._recent.append(self.last_progress)
 
-    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
+    def rows(self, sink: str, batch: int, table: pa.Table, total: int) -> None:
         """Rows of a sink in this process."""
+        if sink in self._consoles:
+            print_batch(sink, batch, to_frame(table), total)
+            return
         with self._lock:
             self._tables.setdefault(sink, []).append(table)
 

@@ -19,6 +19,7 @@ from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
 from microstream.errors import PlanError
 from microstream.formats.json import JsonDecoder
 from microstream.formats.json_encode import check_key, check_rows
+from microstream.plan.specs import Publication
 
 __all__ = ["KafkaSink", "KafkaSource"]
 
@@ -174,6 +175,11 @@ class KafkaSink:
     def guarantee(self) -> str:
         """ "exactly once" or "at least once"."""
         return self.delivery.replace("_", " ")
+
+    @property
+    def publication(self) -> Publication:
+        """Lanes publish by themselves, batch by batch."""
+        return Publication()
 
     @property
     def cluster(self) -> Cluster:
