@@ -208,7 +208,7 @@ class SinkProbe(Protocol):
         ...
 
     def markers(self, job: str, sink: str, lanes: Sequence[int]) -> Mapping[int, int | None]:
-        """Lane -> newest batch published there, None where nothing is known. Read before anything is published."""
+        """Lane -> newest batch published there, -1: certainly none, None: not known. Read before all publishing."""
         ...
 
     def close(self) -> None:

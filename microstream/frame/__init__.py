@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from microstream.connectors.callback.sink import Batch
+from microstream.connectors.files.visible import open_parquet
 from microstream.errors import (
     BadRecordError,
     CheckpointError,
@@ -48,6 +49,7 @@ __all__ = [
     "continuously",
     "every",
     "from_pandas",
+    "open_parquet",
     "queries",
     "read_kafka",
     "start",

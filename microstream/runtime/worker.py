@@ -359,7 +359,8 @@ class LaneWorker:
             lane=task.lane,
             batch=task.batch,
             committed=task.committed,
-            rows=pa.concat_tables(tables),
+            # Batches that were held while the plan got other columns are published together.
+            rows=pa.concat_tables(tables, promote_options="permissive"),
             chunks=task.outbox.chunks,
             epoch=task.epoch,
         )
