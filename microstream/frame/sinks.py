@@ -9,7 +9,7 @@ from typing import Any, Literal
 from microstream.connectors.kafka.spec import KafkaSink, KafkaSource
 from microstream.connectors.memory.sink import MemorySink, NullSink
 from microstream.errors import PlanError
-from microstream.frame.run import start_sinks
+from microstream.frame.run import explain_sinks, start_sinks
 from microstream.plan.nodes import Node, Sink, Source
 from microstream.plan.rules import in_order
 from microstream.runtime.query import StreamingQuery
@@ -74,6 +74,10 @@ class StreamSink:
             max_span=max_span,
             retain=retain,
         )
+
+    def explain(self) -> str:
+        """The compiled plan of this one sink as text: stages, exchanges, and what the sink guarantees. Print it."""
+        return explain_sinks((self._node,))
 
     def __repr__(self) -> str:
         return f"<sink {self.name!r}: {self._node.spec.kind} {self._node.spec.target}>"

@@ -231,7 +231,9 @@ class StreamFrame(Outputs):
         key
             Column whose text is the key of the record, which decides its partition.
         delivery
-            "exactly_once": one transaction per batch and lane. "at_least_once": repeats are possible after a failure.
+            "exactly_once": one transaction per batch and lane, after the batch is committed. "at_least_once": without
+            transactions, as soon as rows are computed, for the lowest latency; after a failure rows may be there
+            twice, also rows of an attempt that never committed.
         config
             Settings of librdkafka's producer.
         name

@@ -71,7 +71,7 @@ class SinkSpec(Protocol):
 
     @property
     def guarantee(self) -> str:
-        """ "exactly once" or "at least once", as `explain()` prints it."""
+        """ "exactly once", or what is promised instead, as `explain()` prints it."""
         ...
 
     @property

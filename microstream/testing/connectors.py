@@ -248,7 +248,7 @@ class OutputContract:
         writer.close()
 
         assert harness.published() == [1, 2, 3, 4, 5]
-        assert (answer.rows, answer.skipped) == (5, False)
+        assert not answer.skipped
 
     def test_a_batch_without_rows_is_confirmed(self, harness: SinkHarness) -> None:
         writer = open_writer(harness)
@@ -273,6 +273,7 @@ class ExactlyOnceContract(OutputContract):
         again.close()
 
         assert harness.published() == [1, 2]
+        assert answers[0].rows == 2
         assert [answer.skipped for answer in answers] == [False, True, True]
 
     def test_an_old_batch_is_skipped_when_newer_ones_are_committed(self, harness: SinkHarness) -> None:
