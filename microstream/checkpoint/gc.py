@@ -89,7 +89,7 @@ def retained(
 def objects_of(manifest: Manifest) -> frozenset[str]:
     """Names of all objects that `manifest` needs."""
     runs = {run.segment.object for operator in manifest.operators for run in operator.runs}
-    pending = (batch for sink in manifest.sinks for batch in sink.pending)
+    pending = (batch for sink in manifest.sinks for batch in (*sink.pending, *sink.held))
     return frozenset(runs | {s.object for batch in pending for lane in batch.lanes for s in lane.segments})
 
 

@@ -151,14 +151,15 @@ def schemas_are_there(m: Manifest) -> Violations:
 
 
 def outboxes_are_in_order(m: Manifest) -> Violations:
-    """Batches of a sink are pending in order, after all that is published, up to the batch committed."""
+    """Batches of a sink are pending or held in order, after all that is published, up to the batch committed."""
     for sink in m.sinks:
-        batches = [sink.published_through, *(pending.batch for pending in sink.pending)]
+        waiting = (*sink.pending, *sink.held)
+        batches = [sink.published_through, *(pending.batch for pending in waiting)]
         if not _ascending(batches):
             yield f"sink {sink.name}: published through {batches[0]}, pending {batches[1:]} is not in order"
         if max(batches) > m.batch:
             yield f"sink {sink.name}: batch {max(batches)} is not committed (the newest is {m.batch})"
-        for pending in sink.pending:
+        for pending in waiting:
             yield from _outbox_problems(sink, pending)
 
 
@@ -273,6 +274,18 @@ def nothing_pending_is_lost(before: Manifest, after: Manifest) -> Violations:
             yield f"sink {old.name}: pending batches {lost} are gone and were not published"
 
 
+def nothing_held_is_lost(before: Manifest, after: Manifest) -> Violations:
+    """Rows that are held stay held until they are pending."""
+    if after.kind in REPLANS:
+        return
+    now = {sink.name: (*sink.pending, *sink.held) for sink in after.sinks}
+    for old in before.sinks:
+        there = {s for batch in now.get(old.name, ()) for lane in batch.lanes for s in lane.segments}
+        lost = [h.batch for h in old.held if not {s for lane in h.lanes for s in lane.segments} <= there]
+        if lost:
+            yield f"sink {old.name}: held batches {lost} are gone and are not pending"
+
+
 TRANSITION: tuple[Callable[[Manifest, Manifest], Violations], ...] = (
     seq_is_contiguous,
     job_stays,
@@ -284,6 +297,7 @@ TRANSITION: tuple[Callable[[Manifest, Manifest], Violations], ...] = (
     operators_never_go_back,
     published_never_falls,
     nothing_pending_is_lost,
+    nothing_held_is_lost,
 )
 
 

@@ -151,7 +151,8 @@ class OutboxBatch:
 class SinkState:
     """One sink: everything up to `published_through` is confirmed (-1: nothing), `pending` is not (oldest first).
 
-    `lanes` is how many lanes ever published (markers to read at start).
+    `lanes` is how many lanes ever published (markers to read at start). `held` are batches whose rows wait to be
+    published together, which a later manifest decides: `every_us` of batch time after the first of them.
     """
 
     name: str
@@ -161,6 +162,8 @@ class SinkState:
     lanes: int
     published_through: int
     pending: tuple[OutboxBatch, ...]
+    held: tuple[OutboxBatch, ...] = ()
+    every_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

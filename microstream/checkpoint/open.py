@@ -20,7 +20,9 @@ PROTOCOLS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "
 CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}
 
 
-def open_store(url: str, storage_options: Mapping[str, Any] | None = None) -> ObjectStore:
+def open_store(
+    url: str, storage_options: Mapping[str, Any] | None = None, *, argument: str = "checkpoint"
+) -> ObjectStore:
     """The store at `url`: a folder ("/data/totals", "file:///data/totals"), or a prefix in S3, GCS or Azure.
 
     Nothing is read or written yet; `probe()` does.
@@ -31,6 +33,8 @@ def open_store(url: str, storage_options: Mapping[str, Any] | None = None) -> Ob
         Where the checkpoint is. `url` of the store is the same place in one spelling.
     storage_options
         What fsspec takes for object stores: endpoints, credentials. None for folders.
+    argument
+        What the URL is called in messages.
 
     Raises
     ------
@@ -42,37 +46,37 @@ def open_store(url: str, storage_options: Mapping[str, Any] | None = None) -> Ob
     >>> open_store("hdfs://node/totals")
     Traceback (most recent call last):
         ...
-    microstream.errors.PlanError: checkpoint='hdfs://node/totals': a checkpoint can be in a folder
+    microstream.errors.PlanError: checkpoint='hdfs://node/totals': it can be in a folder
     (/data/totals), s3://, gs:// or abfs://, where "create if absent" is known to hold. Choose one of them.
     """
     protocol, separator, rest = str(url).partition("://")
     if not separator:
-        return _folder(url, url, storage_options)
+        return _folder(url, url, storage_options, argument)
     if protocol == "file":
-        return _folder(url, _local_path(url), storage_options)
+        return _folder(url, _local_path(url, argument), storage_options, argument)
     if protocol == "memory":
         raise PlanError(
-            f"checkpoint={url!r}: workers in other processes cannot reach it, and it is gone after a crash. "
+            f"{argument}={url!r}: workers in other processes cannot reach it, and it is gone after a crash. "
             "Give a folder "
             "or a bucket; for a test, pass checkpoint=None with sinks that keep nothing.",
             checkpoint=url,
         )
     if protocol not in PROTOCOLS:
         raise PlanError(
-            f"checkpoint={url!r}: a checkpoint can be in a folder (/data/totals), s3://, gs:// or abfs://, "
+            f"{argument}={url!r}: it can be in a folder (/data/totals), s3://, gs:// or abfs://, "
             "where "
             '"create if absent" is known to hold. Choose one of them.',
             checkpoint=url,
         )
-    return _bucket(url, PROTOCOLS[protocol], rest.rstrip("/"), storage_options)
+    return _bucket(url, PROTOCOLS[protocol], rest.rstrip("/"), storage_options, argument)
 
 
-def _folder(url: str, path: str, storage_options: Mapping[str, Any] | None) -> ObjectStore:
+def _folder(url: str, path: str, storage_options: Mapping[str, Any] | None, argument: str) -> ObjectStore:
     if not path:
-        raise PlanError(f"checkpoint={url!r} names no folder. Write a path, as in '/data/totals'.", checkpoint=url)
+        raise PlanError(f"{argument}={url!r} names no folder. Write a path, as in '/data/totals'.", checkpoint=url)
     if storage_options:
         raise PlanError(
-            f"checkpoint={url!r} is a folder, for which there are no storage_options. Leave them out, or "
+            f"{argument}={url!r} is a folder, for which there are no storage_options. Leave them out, or "
             "give a URL such "
             "as s3://bucket/totals.",
             checkpoint=url,
@@ -80,21 +84,23 @@ def _folder(url: str, path: str, storage_options: Mapping[str, Any] | None) -> O
     return LocalStore(path)
 
 
-def _local_path(url: str) -> str:
+def _local_path(url: str, argument: str) -> str:
     parts = urlsplit(url)
     if parts.netloc not in ("", "localhost"):
         raise PlanError(
-            f"checkpoint={url!r} names a host {parts.netloc!r}. A path has three slashes: "
+            f"{argument}={url!r} names a host {parts.netloc!r}. A path has three slashes: "
             f"file:///{parts.netloc}{parts.path}.",
             checkpoint=url,
         )
     return unquote(parts.path)
 
 
-def _bucket(url: str, protocol: str, place: str, storage_options: Mapping[str, Any] | None) -> ObjectStore:
+def _bucket(
+    url: str, protocol: str, place: str, storage_options: Mapping[str, Any] | None, argument: str
+) -> ObjectStore:
     if not place:
-        raise PlanError(f"checkpoint={url!r} names no bucket. Write {protocol}://bucket/prefix.", checkpoint=url)
+        raise PlanError(f"{argument}={url!r} names no bucket. Write {protocol}://bucket/prefix.", checkpoint=url)
     client = CLIENTS[protocol]
     if importlib.util.find_spec(client) is None:
-        raise PlanError(f"checkpoint={url!r} needs {client}: pip install {client}.", checkpoint=url)
+        raise PlanError(f"{argument}={url!r} needs {client}: pip install {client}.", checkpoint=url)
     return FsspecStore(f"{protocol}://{place}", storage_options)

@@ -183,6 +183,8 @@ class Outgoing:
     committed: int
     rows: pa.Table
     chunks: tuple[int, ...]
+    epoch: int = 0
+    """Generation of the driver."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +231,7 @@ class SinkProbe(Protocol):
         ...
 
     def markers(self, job: str, sink: str, lanes: Sequence[int]) -> Mapping[int, int | None]:
-        """Lane -> newest batch published there, None where nothing is known. Read before anything is published."""
+        """Lane -> newest batch published there, -1: certainly none, None: not known. Read before all publishing."""
         ...
 
     def close(self) -> None:

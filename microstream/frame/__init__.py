@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from microstream.connectors.callback.sink import Batch
+from microstream.connectors.files.visible import open_parquet
 from microstream.errors import (
     BadRecordError,
     CheckpointError,
@@ -28,6 +30,7 @@ from microstream.runtime.query import StreamingQuery, queries
 
 __all__ = [
     "BadRecordError",
+    "Batch",
     "Checkpoint",
     "CheckpointError",
     "ConnectorError",
@@ -51,6 +54,7 @@ __all__ = [
     "every",
     "from_pandas",
     "open_checkpoint",
+    "open_parquet",
     "queries",
     "read_kafka",
     "start",

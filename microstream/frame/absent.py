@@ -40,8 +40,7 @@ _REPLACEMENTS: Mapping[str, str] = {
     "tail": _BOUNDED,
     "append": "ms.concat([a, b])",
     "insert": "assign(name=expression)",
-    "to_parquet": "to_kafka() or to_memory()",
-    "to_csv": "to_kafka() or to_memory()",
+    "to_csv": "to_parquet(path), or for_each_batch(fn), which is called with pandas frames",
     **dict.fromkeys(("sum", "mean", "min", "max", "count", "agg", "aggregate", "size", "std", "var"), _WINDOW),
     **dict.fromkeys(("shift", "diff", "cumsum", "cumprod", "cummax", "cummin", "rank", "pct_change"), _BATCH),
 }

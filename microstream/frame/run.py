@@ -19,7 +19,7 @@ from microstream.plan.stages import cut
 from microstream.runtime import query
 from microstream.runtime.trigger import Trigger, parse_trigger
 
-__all__ = ["explain_node", "results_of", "start_sinks"]
+__all__ = ["explain_node", "explain_sinks", "results_of", "start_sinks"]
 
 RESULT = "result"
 
@@ -42,7 +42,7 @@ def start_sinks(
     if checkpoint is None and durable:
         raise PlanError(
             f"start: sink {durable[0]!r} outlives this process, so the query needs checkpoint=, a folder or a URL such "
-            "as 's3://bucket/query'. Only memory and null sinks do without."
+            "as 's3://bucket/query'. Only console, memory and null sinks do without."
         )
     if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
         raise PlanError(f"start: lanes={lanes!r} must be a whole number, at least 1.")
@@ -78,6 +78,11 @@ def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
 def explain_node(node: Node) -> str:
     """The compiled plan of `node` as text."""
     return explain(cut((Sink(child=node, name=RESULT, spec=MemorySink()),)))
+
+
+def explain_sinks(sinks: tuple[Sink, ...]) -> str:
+    """The compiled plan of a query of `sinks` as text."""
+    return explain(cut(sinks))
 
 
 def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:

@@ -9,16 +9,32 @@ from typing import Any, Literal
 from microstream.connectors.kafka.spec import KafkaSink, KafkaSource
 from microstream.connectors.memory.sink import MemorySink, NullSink
 from microstream.errors import PlanError
-from microstream.frame.run import start_sinks
+from microstream.frame.run import explain_sinks, start_sinks
 from microstream.plan.nodes import Node, Sink, Source
 from microstream.plan.rules import in_order
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
 
-__all__ = ["Delivery", "Format", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
+__all__ = [
+    "Delivery",
+    "Format",
+    "OutputMode",
+    "StreamSink",
+    "kafka_sink",
+    "memory_sink",
+    "null_sink",
+    "require_append",
+    "start",
+]
 
 Delivery = Literal["exactly_once", "at_least_once"]
 Format = Literal["json", "text", "raw", "arrow"]
+OutputMode = Literal["append", "update", "complete"]
+
+_NOT_YET = {
+    "update": "rows that change from batch to batch",
+    "complete": "the whole result table in every batch",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +76,10 @@ class StreamSink:
             max_span=max_span,
             retain=retain,
         )
+
+    def explain(self) -> str:
+        """The compiled plan of this one sink as text: stages, exchanges, and what the sink guarantees. Print it."""
+        return explain_sinks((self._node,))
 
     def __repr__(self) -> str:
         return f"<sink {self.name!r}: {self._node.spec.kind} {self._node.spec.target}>"
@@ -160,6 +180,18 @@ def kafka_sink(
         config=tuple(sorted((config or {}).items())),
     )
     return StreamSink(Sink(child=node, name=name or topic, spec=spec))
+
+
+def require_append(where: str, output_mode: str | None) -> None:
+    """Raise PlanError for any output mode but "append"; None is the default, "append"."""
+    if output_mode in (None, "append"):
+        return
+    if output_mode not in _NOT_YET:
+        raise PlanError(f"{where}(output_mode={output_mode!r}): must be one of 'append', 'update', 'complete'.")
+    raise PlanError(
+        f"{where}(output_mode={output_mode!r}) would give {_NOT_YET[output_mode]}, which needs a running aggregate; "
+        'all operators of this version emit each row once, when it is final. Leave it out, or write "append".'
+    )
 
 
 def memory_sink(node: Node, name: str) -> StreamSink:

@@ -15,8 +15,18 @@ from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, resolve
 from microstream.frame.grouped import GroupBy, WindowedGroups
+from microstream.frame.outputs import Outputs
 from microstream.frame.run import explain_node, results_of
-from microstream.frame.sinks import Delivery, Format, StreamSink, kafka_sink, memory_sink, null_sink
+from microstream.frame.sinks import (
+    Delivery,
+    Format,
+    OutputMode,
+    StreamSink,
+    kafka_sink,
+    memory_sink,
+    null_sink,
+    require_append,
+)
 from microstream.plan.dtypes import Schema, parse_schema, to_frame
 from microstream.plan.expr import Column as Named
 from microstream.plan.expr import Expr, callable_name
@@ -26,7 +36,7 @@ from microstream.plan.nodes import Assign, Explode, Filter, Late, MapBatches, No
 __all__ = ["StreamFrame"]
 
 
-class StreamFrame:
+class StreamFrame(Outputs):
     """An unbounded data frame: a plan of what to do with rows as they arrive. Immutable, and without an index.
 
     Made by `ms.read_kafka` or `ms.from_pandas`. Columns are `frame["x"]`, `frame.x` (where no method has that name)
@@ -212,6 +222,7 @@ class StreamFrame:
         delivery: Delivery = "exactly_once",
         config: Mapping[str, str | int | float | bool] | None = None,
         name: str | None = None,
+        output_mode: OutputMode | None = None,
     ) -> StreamSink:
         """Rows as records of all columns; the record time is the event time.
 
@@ -229,12 +240,17 @@ class StreamFrame:
             "json": one object per row. "text", "raw": the one column `value`; null is a tombstone. "arrow": an IPC
             stream per row, or with neither key nor headers per up to 1,000 rows.
         delivery
-            "exactly_once": one transaction per batch and lane. "at_least_once": repeats are possible after a failure.
+            "exactly_once": one transaction per batch and lane, after the batch is committed. "at_least_once": without
+            transactions, as soon as rows are computed, for the lowest latency; after a failure rows may be there
+            twice, also rows of an attempt that never committed.
         config
             Settings of librdkafka's producer.
         name
             Of the sink within the query; the topic by default.
+        output_mode
+            "append": only final rows.
         """
+        require_append("to_kafka", output_mode)
         return kafka_sink(
             self._node,
             topic,
@@ -246,12 +262,14 @@ class StreamFrame:
             name=name,
         )
 
-    def to_memory(self, name: str = "memory") -> StreamSink:
+    def to_memory(self, name: str = "memory", *, output_mode: OutputMode | None = None) -> StreamSink:
         """Rows as a table in this process: `query.table(name)`. It starts empty after a restart."""
+        require_append("to_memory", output_mode)
         return memory_sink(self._node, name)
 
-    def to_null(self, name: str = "null") -> StreamSink:
+    def to_null(self, name: str = "null", *, output_mode: OutputMode | None = None) -> StreamSink:
         """Rows are counted and dropped."""
+        require_append("to_null", output_mode)
         return null_sink(self._node, name)
 
     def compute(self) -> pd.DataFrame:

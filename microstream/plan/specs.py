@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
 
-__all__ = ["SinkSpec", "SourceSpec"]
+__all__ = ["Publication", "SinkSpec", "SourceSpec"]
 
 
 class SourceSpec(Protocol):
@@ -26,6 +27,23 @@ class SourceSpec(Protocol):
     def finite(self) -> bool:
         """Whether the source ends; then its last batch has the watermark +infinity."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """How the rows of a batch come to a sink.
+
+    Attributes
+    ----------
+    together
+        One task publishes the rows of all lanes of a batch, as lane 0; else every lane publishes its own.
+    every_us
+        Rows are held in the outbox until so much batch time has passed since the first of them, and are then published
+        together; 0: every batch by itself.
+    """
+
+    together: bool = False
+    every_us: int = 0
 
 
 class SinkSpec(Protocol):
@@ -53,7 +71,12 @@ class SinkSpec(Protocol):
 
     @property
     def guarantee(self) -> str:
-        """ "exactly once" or "at least once", as `explain()` prints it."""
+        """ "exactly once", or what is promised instead, as `explain()` prints it."""
+        ...
+
+    @property
+    def publication(self) -> Publication:
+        """Who publishes what a batch leaves, and when."""
         ...
 
     def check(self, schema: pa.Schema) -> None:

@@ -105,8 +105,8 @@ def outbox_of(slice_: Slice, receipts: Sequence[StageReceipt]) -> tuple[tuple[st
                 continue
             segment = stored[receipt.execution.id, f"sink:{part.sink}"]
             of_sink = lanes.setdefault(part.sink, {})
-            before = of_sink.get(receipt.execution.lane)
-            of_sink[receipt.execution.lane] = _append(before, receipt.execution.lane, segment, part.chunks)
+            lane = 0 if part.together else receipt.execution.lane
+            of_sink[lane] = _append(of_sink.get(lane), lane, segment, part.chunks)
     return tuple(
         (
             sink,
@@ -147,19 +147,23 @@ def assemble(
         raise InternalError(f"batch {slice_.batch} cannot follow batch {head.batch}", batch=slice_.batch)
     outbox = dict(outbox_of(slice_, receipts))
     reached = dict(watermarks)
+    finished = head.finished or (is_finished(sources) and is_last(slice_.sources, slice_.finished))
+    time_us = slice_.batch_time_us
     return replace(
         head,
         seq=head.seq + 1,
         parent=head.commit_id,
         commit_id=commit_id,
         kind=Kind.BATCH,
-        finished=head.finished or (is_finished(sources) and is_last(slice_.sources, slice_.finished)),
+        finished=finished,
         batch=slice_.batch,
-        batch_time_us=slice_.batch_time_us,
+        batch_time_us=time_us,
         written_us=now_us,
         sources=sources,
         operators=tuple(_operator(state, reached[state.id], slice_.batch, receipts) for state in head.operators),
-        sinks=tuple(after_batch(sink, slice_.batch, outbox.get(sink.name)) for sink in sinks),
+        sinks=tuple(
+            after_batch(sink, slice_.batch, outbox.get(sink.name), time_us=time_us, last=finished) for sink in sinks
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from microstream.checkpoint.manifest import Manifest, OutboxBatch, OutboxLane
 from microstream.connectors.protocol import MarkerAheadError
 from microstream.errors import CheckpointError, MicrostreamError
 from microstream.runtime.ports import Listener, Ports
-from microstream.runtime.publishing import Publishing, backlog, confirm, enqueue, start_due
+from microstream.runtime.publishing import Publishing, backlog, confirm, enqueue, is_roll_due, roll_all, start_due
 from microstream.runtime.recovery import Verdict, verdict
 from microstream.runtime.task import OutboxRef, PublishReceipt, PublishTask
 from microstream.settings import Settings
@@ -83,10 +83,30 @@ class Delivery:
         waiting, size = backlog(self.state)
         return waiting < min(batches, self._settings.pending_batches) and size < self._settings.pending_bytes
 
-    def accept(self, batch: int, outbox: tuple[tuple[str, OutboxBatch], ...]) -> None:
-        """`batch` is durable and leaves these rows."""
+    def accept(
+        self, batch: int, outbox: tuple[tuple[str, OutboxBatch], ...], *, time_us: int = 0, last: bool = False
+    ) -> None:
+        """`batch` is durable and leaves these rows; `time_us` is its time, `last` whether none follows."""
         self._committed = batch
-        self.state = enqueue(self.state, batch, outbox)
+        self.state = enqueue(self.state, batch, outbox, time_us=time_us, last=last)
+        self.start()
+
+    @property
+    def holds_rows(self) -> bool:
+        """Whether a sink holds rows that no manifest has decided to publish yet."""
+        return any(sink.held for sink in self.state.sinks)
+
+    def is_roll_due(self, time_us: int) -> bool:
+        """Whether a batch at `time_us` would publish rows that are held."""
+        return any(is_roll_due(sink, time_us) for sink in self.state.sinks)
+
+    def with_roll(self, manifest: Manifest) -> Manifest:
+        """`manifest` with all that is held made pending."""
+        return replace(manifest, sinks=roll_all(self.state, manifest.batch, manifest.batch_time_us).sinks)
+
+    def roll(self, manifest: Manifest) -> None:
+        """`manifest`, which `with_roll` made, is durable."""
+        self.state = roll_all(self.state, manifest.batch, manifest.batch_time_us)
         self.start()
 
     def start(self) -> None:
@@ -128,7 +148,7 @@ class Delivery:
             return
         self._listener.status("")
         if receipt.table is not None and receipt.table.num_rows:
-            self._listener.rows(receipt.sink, receipt.batch, receipt.table)
+            self._listener.rows(receipt.sink, receipt.batch, receipt.table, receipt.rows)
         self.state = confirm(self.state, receipt.sink, receipt.batch, receipt.lane)
         self.start()
         self._settled()

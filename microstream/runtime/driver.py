@@ -43,6 +43,7 @@ class Driver:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._leaving = False
+        self._rolling = False
         self._moved = asyncio.Event()
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._running: _Running | None = None
@@ -222,9 +223,20 @@ class Driver:
             running.planner.wake()
         if running is None or not self._stopping:
             return
-        if running.pipeline.is_idle and running.delivery.is_done and not self._leaving:
+        if not running.pipeline.is_idle or self._leaving or self._rolling:
+            return
+        if running.delivery.holds_rows:
+            self._rolling = True
+            self._spawn(self._roll(running.head, running.delivery))
+        elif running.delivery.is_done:
             self._leaving = True
             self._spawn(self._say_goodbye(running.head))
+
+    async def _roll(self, head: Head, delivery: Delivery) -> None:
+        """Publish what sinks hold, however young it is: a query that has stopped leaves nothing waiting."""
+        delivery.roll(await head.note(Kind.CONFIRM, delivery.with_roll))
+        self._rolling = False
+        self._settle()
 
     async def _say_goodbye(self, head: Head) -> None:
         await head.note(Kind.STOP, self._with_confirmations)

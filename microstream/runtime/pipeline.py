@@ -331,7 +331,8 @@ class Pipeline:
         self._listener.progress(progress_event(self._query.name, manifest, figures))
         self._apply(CommitDone(attempt.batch, attempt.number))
         self._records.pop((attempt.batch, attempt.number), None)
-        self._delivery.accept(attempt.batch, outbox_of(slice_, record.receipts))
+        outbox = outbox_of(slice_, record.receipts)
+        self._delivery.accept(attempt.batch, outbox, time_us=manifest.batch_time_us, last=manifest.finished)
         self._settled()
         if self._head.is_collection_due():
             self._spawn(self._head.collect())

@@ -189,6 +189,8 @@ class Planner:
     def _closes(self, slice_: Slice) -> bool:
         if not self._pipeline.is_idle:
             return False
+        if self._delivery.is_roll_due(slice_.batch_time_us):
+            return True
         operators = self._query.stages.operators
         return closes_something(slice_, self._watch.nodes, operators, self._head.manifest.operators)
 

@@ -63,6 +63,6 @@ class Listener(Protocol):
         """A batch was committed: Spark's progress keys."""
         ...
 
-    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
-        """Rows of a sink that lives in this process."""
+    def rows(self, sink: str, batch: int, table: pa.Table, total: int) -> None:
+        """Rows of a sink that lives in this process: all `total` of them, or the first ones."""
         ...

@@ -2,15 +2,32 @@
 
 Batch N + 1 of a sink starts only when all lanes confirmed N: otherwise the unknown outcome of a lane's N would be
 hidden by its marker N + 1, and the order per key would break when lanes change. Sinks do not wait for each other.
+
+Rows of a sink with `every_us` are held first. A *roll* makes one pending batch of all that is held; it is part of a
+manifest, so that every driver publishes the same rows under the same batch id, whatever its clock says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from microstream.checkpoint.manifest import OutboxBatch, SinkState
+from microstream.checkpoint.manifest import OutboxBatch, OutboxLane, SinkState
 
-__all__ = ["Active", "Publishing", "after_batch", "backlog", "confirm", "enqueue", "start_due"]
+__all__ = [
+    "Active",
+    "Publishing",
+    "after_batch",
+    "backlog",
+    "confirm",
+    "enqueue",
+    "is_roll_due",
+    "roll_all",
+    "start_due",
+]
+
+HELD_BYTES = 256 << 20
+HELD_SEGMENTS = 2_000
+"""A roll is due at so many bytes, or pieces: every manifest names all of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,18 +47,59 @@ class Publishing:
     active: tuple[Active, ...] = ()
 
 
-def enqueue(state: Publishing, batch: int, outbox: tuple[tuple[str, OutboxBatch], ...]) -> Publishing:
+def enqueue(
+    state: Publishing,
+    batch: int,
+    outbox: tuple[tuple[str, OutboxBatch], ...],
+    *,
+    time_us: int = 0,
+    last: bool = False,
+) -> Publishing:
     """`batch` is durable with these rows for these sinks; a sink without rows has nothing to confirm."""
     rows = dict(outbox)
-    return replace(state, sinks=tuple(after_batch(sink, batch, rows.get(sink.name)) for sink in state.sinks))
+    sinks = tuple(after_batch(s, batch, rows.get(s.name), time_us=time_us, last=last) for s in state.sinks)
+    return replace(state, sinks=sinks)
 
 
-def after_batch(sink: SinkState, batch: int, rows: OutboxBatch | None) -> SinkState:
-    """`sink` after `batch` left it `rows`, or none: then, if nothing else waits, it is confirmed through `batch`."""
+def after_batch(
+    sink: SinkState, batch: int, rows: OutboxBatch | None, *, time_us: int = 0, last: bool = False
+) -> SinkState:
+    """`sink` after `batch` left it `rows`, or none: then, if nothing else waits, it is confirmed through `batch`.
+
+    `time_us` is the batch time, and `last` whether no batch will follow: both only matter for rows that are held.
+    """
     if rows is not None:
-        lanes = 1 + max(lane.lane for lane in rows.lanes)
-        return replace(sink, pending=(*sink.pending, rows), lanes=max(sink.lanes, lanes))
+        sink = replace(sink, lanes=max(sink.lanes, 1 + max(lane.lane for lane in rows.lanes)))
+        if not sink.every_us:
+            return replace(sink, pending=(*sink.pending, rows))
+        sink = replace(sink, held=(*sink.held, rows))
+    if sink.held:
+        return rolled(sink, batch, time_us) if last or is_roll_due(sink, time_us) else sink
     return sink if sink.pending else replace(sink, published_through=max(batch, sink.published_through))
+
+
+def is_roll_due(sink: SinkState, time_us: int) -> bool:
+    """Whether a batch at `time_us` publishes what the sink holds."""
+    if not sink.held:
+        return False
+    segments = [segment for batch in sink.held for lane in batch.lanes for segment in lane.segments]
+    full = len(segments) >= HELD_SEGMENTS or sum(segment.length for segment in segments) >= HELD_BYTES
+    return full or time_us - sink.held[0].time_us >= sink.every_us
+
+
+def rolled(sink: SinkState, batch: int, time_us: int) -> SinkState:
+    """`sink` with all that it holds as one pending batch, of one lane."""
+    if not sink.held:
+        return sink
+    segments = tuple(segment for held in sink.held for lane in held.lanes for segment in lane.segments)
+    lane = OutboxLane(lane=0, segments=segments, chunks=(sum(segment.rows for segment in segments),))
+    pending = OutboxBatch(batch=batch, time_us=time_us, lanes=(lane,))
+    return replace(sink, pending=(*sink.pending, pending), held=())
+
+
+def roll_all(state: Publishing, batch: int, time_us: int) -> Publishing:
+    """All that is held by any sink becomes pending, at the newest batch: the query ends."""
+    return replace(state, sinks=tuple(rolled(sink, batch, time_us) for sink in state.sinks))
 
 
 def start_due(state: Publishing) -> tuple[Publishing, tuple[tuple[str, OutboxBatch], ...]]:

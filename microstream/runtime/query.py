@@ -21,6 +21,7 @@ from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import ObjectStore
 from microstream.errors import PlanError
+from microstream.observe.console import print_batch
 from microstream.observe.lag import lag_frame
 from microstream.observe.logs import logs_of_environment, working_on
 from microstream.observe.notebook import Drawn, has_live_cells, query_html, show_live
@@ -82,6 +83,7 @@ class StreamingQuery:
         self._stages = stages
         self._stop_wanted = False
         self._schemas = {sink.name: sink.schema for sink in stages.sinks if sink.spec.kind == "memory"}
+        self._consoles = frozenset(sink.name for sink in stages.sinks if sink.spec.kind == "console")
         self._tables: dict[str, list[pa.Table]] = {sink: [] for sink in self._schemas}
         self._lock = threading.Lock()
         self._ended = threading.Event()
@@ -122,8 +124,11 @@ class StreamingQuery:
         self.last_progress = dict(event)
         self._recent.append(self.last_progress)
 
-    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
+    def rows(self, sink: str, batch: int, table: pa.Table, total: int) -> None:
         """Rows of a sink in this process."""
+        if sink in self._consoles:
+            print_batch(sink, batch, to_frame(table), total)
+            return
         with self._lock:
             self._tables.setdefault(sink, []).append(table)
 

@@ -191,11 +191,13 @@ def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
     sinks = {sink.name: sink for sink in stages.sinks}
     for old in head.sinks:
         new = sinks.get(old.name)
-        if old.pending and (
+        waiting = (*old.pending, *old.held)
+        if waiting and (
             new is None or (new.spec.kind, new.spec.target, new.spec.format) != (old.kind, old.target, old.format)
         ):
-            batches = f"{old.pending[0].batch} to {old.pending[-1].batch}"
-            problems.append(f"sink {old.name!r} ({old.kind} {old.target}) still has batches {batches} to publish")
+            batches = f"{waiting[0].batch} to {waiting[-1].batch}"
+            was = " ".join(part for part in (old.kind, old.target, old.format) if part)
+            problems.append(f"sink {old.name!r} ({was}) still has batches {batches} to publish")
     return tuple(problems)
 
 
@@ -253,6 +255,7 @@ def _new_sink(sink: Sink, batch: int) -> SinkState:
         lanes=0,
         published_through=batch,
         pending=(),
+        every_us=sink.spec.publication.every_us,
     )
 
 
@@ -260,7 +263,7 @@ def _resumed_sink(old: SinkState | None, sink: Sink, batch: int) -> SinkState:
     fresh = _new_sink(sink, batch)
     if old is None:
         return fresh
-    return replace(old, kind=fresh.kind, target=fresh.target, format=fresh.format)
+    return replace(old, kind=fresh.kind, target=fresh.target, format=fresh.format, every_us=fresh.every_us)
 
 
 def _schemas(operators: Sequence[Operator]) -> tuple[tuple[str, str], ...]:

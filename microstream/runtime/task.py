@@ -118,11 +118,15 @@ class RunPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxPart:
-    """Rows for a sink, without the place where they are stored."""
+    """Rows for a sink, without the place where they are stored.
+
+    `together`: they are published by one task with those of all other lanes, as lane 0.
+    """
 
     sink: str
     rows: int
     chunks: tuple[int, ...]
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

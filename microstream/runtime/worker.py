@@ -348,13 +348,14 @@ class LaneWorker:
     ) -> tuple[OutboxPart, ...]:
         outputs = []
         for name, rows in leaving.sinks:
-            writer = self._writer(name, task.lane)
-            encoded = writer.encode(rows.table, event_time=self._sinks[name].child.event_time)
+            writer, node = self._writer(name, task.lane), self._sinks[name]
+            encoded = writer.encode(rows.table, event_time=node.child.event_time)
             chunks: tuple[int, ...] = ()
             if encoded.num_rows:
                 chunks = writer.chunks(encoded)
                 parts.append(Part(execution.id, f"sink:{name}", encoded))
-            outputs.append(OutboxPart(sink=name, rows=len(rows), chunks=chunks))
+            together = node.spec.publication.together
+            outputs.append(OutboxPart(sink=name, rows=len(rows), chunks=chunks, together=together))
         return tuple(outputs)
 
     def _writer(self, sink: str, lane: int) -> Writer:
@@ -379,8 +380,10 @@ class LaneWorker:
             lane=task.lane,
             batch=task.batch,
             committed=task.committed,
-            rows=pa.concat_tables(tables),
+            # Batches that were held while the plan got other columns are published together.
+            rows=pa.concat_tables(tables, promote_options="permissive"),
             chunks=task.outbox.chunks,
+            epoch=task.epoch,
         )
         with self._turn(f"sink:{task.sink}", task.lane):
             confirmed = self._writer(task.sink, task.lane).publish(outgoing)

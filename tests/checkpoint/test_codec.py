@@ -45,6 +45,14 @@ def test_a_manifest_comes_back_from_its_bytes() -> None:
     assert decode(ENCODED, KEY) == manifest()
 
 
+def test_a_manifest_from_before_rows_could_be_held_is_read_as_it_was_meant() -> None:
+    value = as_json()
+    for state in value["sinks"]:
+        del state["held"], state["every_us"]
+
+    assert decode(stored(value), KEY) == manifest()
+
+
 def test_equal_manifests_give_equal_bytes() -> None:
     assert encode(manifest()) == ENCODED
 

@@ -376,3 +376,10 @@ def test_runs_of_all_operators_are_needed() -> None:
     two = operator(id="b", runs=(run(3, 5, HASH_SPACE, segment=segment("data/b")),))
 
     assert objects_of(manifest(operators=(one, two), sinks=())) == {"data/a", "data/b"}
+
+
+def test_rows_that_a_sink_holds_are_needed() -> None:
+    lane = OutboxLane(lane=0, segments=(segment("data/held"),), chunks=(7,))
+    waiting = OutboxBatch(batch=4, time_us=1, lanes=(lane,))
+
+    assert objects_of(manifest(operators=(), sinks=(sink(pending=(), held=(waiting,)),))) == {"data/held"}

@@ -7,7 +7,16 @@ import pytest
 from samples import HALF, after, first, manifest, operator, pending, run, segment, sink, source
 
 from microstream.checkpoint.invariants import MAX_RUNS, invariants, structure
-from microstream.checkpoint.manifest import HASH_SPACE, Kept, Kind, Manifest, OutboxLane, PartitionState, Status
+from microstream.checkpoint.manifest import (
+    HASH_SPACE,
+    Kept,
+    Kind,
+    Manifest,
+    OutboxBatch,
+    OutboxLane,
+    PartitionState,
+    Status,
+)
 
 KEPT = (Kept(seq=1, commit_id="commit-1", time_us=100), Kept(seq=2, commit_id="commit-2", time_us=200))
 
@@ -63,6 +72,7 @@ ALONE = {
     "batch 5 is not committed": {"sinks": (sink(pending=(pending(5),)),)},
     "lanes [] are not": {"sinks": (sink(pending=(replace(pending(4), lanes=()),)),)},
     "lanes [2] are not distinct lanes of 2": {"sinks": (sink(pending=(pending(4, 2),)),)},
+    "pending [3, 4, 4] is not in order": {"sinks": (sink(held=(pending(4),)),)},
     "chunks () do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=())),)},
     "chunks (3, 8) do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=(3, 8))),)},
     "chunks (0, 7) do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=(0, 7))),)},
@@ -109,6 +119,23 @@ def test_a_step_that_must_not_be_is_found(said: str, changes: dict[str, Any]) ->
     problems = invariants(manifest(), after(manifest(), **changes))
 
     assert any(said in problem for problem in problems), problems
+
+
+def held(batch: int) -> OutboxBatch:
+    lane = OutboxLane(lane=0, segments=(segment(f"data/{batch}"),), chunks=(7,))
+    return replace(pending(batch), lanes=(lane,))
+
+
+def test_what_is_held_stays_held_or_becomes_pending() -> None:
+    holding = manifest(sinks=(sink(pending=(), held=(held(3), held(4))),))
+    pieces = tuple(s for batch in (held(3), held(4)) for lane in batch.lanes for s in lane.segments)
+    roll = replace(held(4), lanes=(OutboxLane(lane=0, segments=pieces, chunks=(14,)),))
+
+    assert invariants(holding, after(holding)) == ()
+    assert invariants(holding, after(holding, kind=Kind.CONFIRM, sinks=(sink(pending=(roll,), held=()),))) == ()
+    for changed in ((sink(pending=(), held=(held(4),)),), ()):
+        problems = invariants(holding, after(holding, sinks=changed))
+        assert any("held batches [3" in problem for problem in problems), problems
 
 
 def test_what_is_finished_stays_finished() -> None:

@@ -326,3 +326,20 @@ def test_a_batch_out_of_turn_is_never_assembled() -> None:
             sinks=head.sinks,
             now_us=0,
         )
+
+
+def test_lanes_that_are_published_together_are_lane_0_in_a_stable_order() -> None:
+    receipts = [
+        answer(
+            replace(TASK, level=level, lane=lane),
+            outputs=(OutboxPart(sink="out", rows=2, chunks=(2,), together=True),),
+            sealed=(stored(level, lane, "sink:out", 2),),
+        )
+        for level, lane in ((1, 1), (0, 0), (1, 0))
+    ]
+
+    [(_, batch)] = outbox_of(slice_of(started(PLAN), READ), receipts)
+
+    [only] = batch.lanes
+    in_order = [stored(level, lane, "sink:out", 2).segment for level, lane in ((0, 0), (1, 0), (1, 1))]
+    assert (only.lane, only.chunks, list(only.segments)) == (0, (2, 4, 6), in_order)

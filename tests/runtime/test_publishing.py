@@ -1,10 +1,23 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microstream.checkpoint.manifest import OutboxBatch, OutboxLane, Segment, SinkState
-from microstream.runtime.publishing import Publishing, after_batch, backlog, confirm, enqueue, start_due
+from microstream.runtime.publishing import (
+    HELD_BYTES,
+    HELD_SEGMENTS,
+    Publishing,
+    after_batch,
+    backlog,
+    confirm,
+    enqueue,
+    is_roll_due,
+    roll_all,
+    start_due,
+)
 
 SINKS = ("first", "second")
 
@@ -114,3 +127,58 @@ def test_the_fullest_sink_decides_whether_there_is_room() -> None:
 
     assert backlog(Publishing(sinks=(many, large))) == (2, 1_000)
     assert backlog(Publishing(sinks=())) == (0, 0)
+
+
+@settings(deadline=None)
+@given(data=st.data(), batches=st.integers(1, 12), every_us=st.integers(1, 8))
+def test_rows_that_are_held_are_published_once_in_order_and_never_too_late(
+    data: st.DataObject, batches: int, every_us: int
+) -> None:
+    state = Publishing(sinks=(replace(sink("first"), every_us=every_us),))
+    given_, out, time_us = [], [], 0
+
+    for number in range(batches):
+        time_us += data.draw(st.integers(1, 5))
+        filled = data.draw(st.booleans())
+        outbox = replace(rows(number, 0, length=number + 1), time_us=time_us)
+        given_ += [s for lane in outbox.lanes for s in lane.segments] if filled else []
+        left = (("first", outbox),) if filled else ()
+        state = enqueue(state, number, left, time_us=time_us, last=number == batches - 1)
+        [now] = state.sinks
+        assert not now.held or time_us - now.held[0].time_us < every_us
+        assert not (now.held and now.published_through >= now.held[0].batch)
+        state, due = start_due(state)
+        for name, batch in due:
+            [lane] = batch.lanes
+            assert batch.batch <= number
+            out += lane.segments
+            assert lane.chunks == (sum(s.rows for s in lane.segments),)
+            state = confirm(state, name, batch.batch, lane.lane)
+
+    assert out == given_
+    assert state.sinks[0].published_through == batches - 1
+
+
+def test_a_roll_is_due_when_too_much_is_held() -> None:
+    young = replace(sink("first"), every_us=1_000, held=(rows(0, 0, length=1),))
+    large = replace(young, held=(rows(0, 0, length=HELD_BYTES),))
+    many = replace(young, held=tuple(rows(batch, 0) for batch in range(HELD_SEGMENTS)))
+
+    assert [is_roll_due(each, 0) for each in (young, large, many)] == [False, True, True]
+    assert is_roll_due(young, 1_000)
+    assert not is_roll_due(sink("nothing"), 1_000)
+
+
+def test_rows_that_are_held_do_not_stop_admission() -> None:
+    holding = replace(sink("first"), every_us=1_000, held=(rows(0, 0, length=HELD_BYTES),))
+
+    assert backlog(Publishing(sinks=(holding,))) == (0, 0)
+
+
+def test_at_the_end_all_that_is_held_becomes_one_batch_behind_what_is_pending() -> None:
+    holding = replace(sink("first", rows(3, 0)), every_us=9, held=(rows(4, 0), rows(6, 0)))
+
+    [after] = roll_all(Publishing(sinks=(holding,)), 7, 70).sinks
+
+    assert [(p.batch, sum(len(lane.segments) for lane in p.lanes)) for p in after.pending] == [(3, 1), (7, 2)]
+    assert after.held == ()

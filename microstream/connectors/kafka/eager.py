@@ -1,13 +1,19 @@
-"""At least once: produced from the outbox without transactions, confirmed when all in-sync replicas have it."""
+"""At least once: produced without transactions as soon as computed, which waits until all in-sync replicas have it.
+
+Nothing is left for the outbox: the task that computed the rows ends after the acknowledgement, so that no manifest
+precedes it. What that costs: a batch that is tried again is there again, and an attempt that never commits stays.
+"""
 
 from __future__ import annotations
+
+import threading
 
 import pyarrow as pa
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.client import refused
-from microstream.connectors.kafka.outbox import RecordRules, TopicLimits
+from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimits
 from microstream.connectors.kafka.writer import PRODUCE, enqueue
 from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.errors import UnreachableError
@@ -26,34 +32,28 @@ class EagerWriter:
         self._limits: TopicLimits | None = None
         self._producer: Producer | None = None
         self._failures: list[KafkaError] = []
+        self._turn = threading.Lock()
 
     def encode(self, table: pa.Table, *, event_time: str | None) -> pa.Table:
-        """Key, value and time of every record. Raises BadRecordError for one that the topic would refuse."""
-        return self._rules.encode(table, event_time=event_time, limits=self._accepts())
+        """Produce all rows and wait for the acknowledgement; nothing is left to publish.
+
+        Raises BadRecordError for a row that the topic would refuse, UnreachableError: try again.
+        """
+        with self._turn:
+            rows = self._rules.encode(table, event_time=event_time, limits=self._accepts())
+            self._produce(rows, f"sink {self._sink!r}: rows are not acknowledged")
+        return RECORDS.empty_table()
 
     def chunks(self, rows: pa.Table) -> tuple[int, ...]:
         """One: nothing is cut without transactions."""
         return (rows.num_rows,)
 
     def publish(self, outgoing: Outgoing) -> Confirmed:
-        """Produce all rows and wait for the acknowledgement. Raises UnreachableError: try again."""
-        self._failures.clear()
-        try:
-            producer = self._open()
-            enqueue(producer, self._rules.topic, outgoing.rows, self._accepts(), self._clock.now_us() // 1000)
-            left = producer.flush(self._wait_s)
-        except KafkaException as problem:
-            self.close()
-            raise refused(problem, self._where(outgoing), self._rules.cluster) from problem
-        if self._failures:
-            failure = self._failures[0]
-            self.close()
-            raise refused(failure, self._where(outgoing), self._rules.cluster)
-        if left:
-            self.close()
-            raise UnreachableError(
-                f"{self._where(outgoing)}: {left} records were not acknowledged within {self._wait_s:.0f} s by "
-                f"{self._rules.cluster.bootstrap_servers}. Is the cluster up?"
+        """Produce what was left in the outbox when the sink was exactly once. Raises UnreachableError: try again."""
+        with self._turn:
+            self._produce(
+                outgoing.rows,
+                f"sink {outgoing.sink!r}, lane {outgoing.lane}: batch {outgoing.batch} is not confirmed",
             )
         return Confirmed(rows=outgoing.rows.num_rows, skipped=False)
 
@@ -63,8 +63,27 @@ class EagerWriter:
             self._producer.purge(blocking=False)
             self._producer = None
 
-    def _where(self, outgoing: Outgoing) -> str:
-        return f"sink {outgoing.sink!r}, lane {outgoing.lane}: batch {outgoing.batch} is not confirmed"
+    def _produce(self, rows: pa.Table, where: str) -> None:
+        if not rows.num_rows:
+            return
+        self._failures.clear()
+        try:
+            producer = self._open()
+            enqueue(producer, self._rules.topic, rows, self._accepts(), self._clock.now_us() // 1000)
+            left = producer.flush(self._wait_s)
+        except KafkaException as problem:
+            self.close()
+            raise refused(problem, where, self._rules.cluster) from problem
+        if self._failures:
+            failure = self._failures[0]
+            self.close()
+            raise refused(failure, where, self._rules.cluster)
+        if left:
+            self.close()
+            raise UnreachableError(
+                f"{where}: {left} records were not acknowledged within {self._wait_s:.0f} s by "
+                f"{self._rules.cluster.bootstrap_servers}. Is the cluster up?"
+            )
 
     def _open(self) -> Producer:
         if self._producer is None:

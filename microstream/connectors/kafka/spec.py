@@ -20,8 +20,11 @@ from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
 from microstream.errors import PlanError
 from microstream.formats.choice import FORMATS, check_writable, decoder_of, encoder_of
 from microstream.formats.keys import check_key
+from microstream.plan.specs import Publication
 
 __all__ = ["KafkaSink", "KafkaSource"]
+
+EAGER = "at least once: rows come as soon as they are computed, again if a batch is tried again"
 
 Config = tuple[tuple[str, str | int | float | bool], ...]
 
@@ -145,7 +148,7 @@ class KafkaSink:
     delivery
         "exactly_once": one transaction per batch and lane, read with isolation.level=read_committed. Needs the ACLs
         READ on groups `ms-*`, READ and WRITE on the topic and WRITE on transactional ids `ms-*`. "at_least_once": no
-        transactions; rows of attempts that were given up may remain.
+        transactions, and not after the manifest but as soon as computed; rows of attempts that were given up remain.
     format
         One of `microstream.formats.choice.FORMATS`.
     config
@@ -189,8 +192,13 @@ class KafkaSink:
 
     @property
     def guarantee(self) -> str:
-        """ "exactly once" or "at least once"."""
-        return self.delivery.replace("_", " ")
+        """As `explain()` prints it."""
+        return "exactly once" if self.delivery == "exactly_once" else EAGER
+
+    @property
+    def publication(self) -> Publication:
+        """Lanes publish by themselves, batch by batch."""
+        return Publication()
 
     @property
     def key_columns(self) -> tuple[str, ...]:

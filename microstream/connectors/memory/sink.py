@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from microstream.connectors.protocol import Confirmed, Outgoing
+from microstream.plan.specs import Publication
 
 __all__ = ["MemorySink", "NullSink"]
 
@@ -42,6 +43,11 @@ class MemorySink:
     def guarantee(self) -> str:
         """As `explain()` prints it."""
         return "exactly once within this process"
+
+    @property
+    def publication(self) -> Publication:
+        """Lanes publish by themselves, batch by batch."""
+        return Publication()
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be kept."""
@@ -83,6 +89,11 @@ class NullSink:
     def guarantee(self) -> str:
         """As `explain()` prints it."""
         return "rows are dropped"
+
+    @property
+    def publication(self) -> Publication:
+        """Lanes publish by themselves, batch by batch."""
+        return Publication()
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be dropped."""

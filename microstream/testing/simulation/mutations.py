@@ -140,7 +140,7 @@ def publish_before_manifest() -> AbstractContextManager[Any]:
         accepted(self._delivery, record.attempt.batch, outbox_of(record.slice, record.receipts))
         await committed(self, record)
 
-    def once(self: Delivery, number: int, outbox: tuple[tuple[str, OutboxBatch], ...]) -> None:
+    def once(self: Delivery, number: int, outbox: tuple[tuple[str, OutboxBatch], ...], **_: Any) -> None:
         """They went out before."""
 
     return _all(replaced(Pipeline, "_commit", eager), replaced(Delivery, "accept", once))

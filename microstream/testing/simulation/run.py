@@ -79,7 +79,7 @@ class Listener:
     def progress(self, event: Mapping[str, Any]) -> None:
         """Ignored."""
 
-    def rows(self, sink: str, batch: int, table: pa.Table) -> None:
+    def rows(self, sink: str, batch: int, table: pa.Table, total: int) -> None:
         """Ignored."""
 
 

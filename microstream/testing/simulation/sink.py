@@ -16,6 +16,7 @@ from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimit
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.errors import UnreachableError
 from microstream.formats.json_encode import JsonEncoder
+from microstream.plan.specs import Publication
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.kafka import SimKafka
 from microstream.testing.simulation.kernel import World, WorldClock
@@ -45,6 +46,11 @@ class SimSink:
     def target(self) -> str:
         """The topic."""
         return self.topic
+
+    @property
+    def publication(self) -> Publication:
+        """Lanes publish by themselves, batch by batch."""
+        return Publication()
 
     def check(self, schema: pa.Schema) -> None:
         """Everything can be written."""

@@ -18,7 +18,7 @@ def objects_of(manifest: Manifest) -> Iterator[str]:
     for operator in manifest.operators:
         yield from (run.segment.object for run in operator.runs)
     for sink in manifest.sinks:
-        for batch in sink.pending:
+        for batch in (*sink.pending, *sink.held):
             for lane in batch.lanes:
                 yield from (segment.object for segment in lane.segments)
 

@@ -24,7 +24,7 @@ from microstream.connectors.protocol import Confirmed, MarkerAheadError, Outgoin
 from microstream.errors import BadRecordError, CheckpointError, ConnectorError, PlanError, UnreachableError
 from microstream.formats.json_encode import JsonEncoder
 from microstream.plan.dtypes import to_table
-from microstream.testing.connectors import SCHEMA, open_writer, publish
+from microstream.testing.connectors import SCHEMA, OutputContract, open_writer, publish
 from microstream.testing.kafka import Broker, consume_all, unique
 
 pytestmark = pytest.mark.broker
@@ -221,17 +221,43 @@ def test_a_record_too_large_for_the_topic_is_found_before_it_is_stored(broker: B
     assert len(consume_all(broker, harness.topic)) == 1
 
 
-def test_at_least_once_publishes_and_waits_for_the_acknowledgement(broker: Broker) -> None:
+def test_at_least_once_produces_what_it_encodes_and_leaves_nothing_to_publish(broker: Broker) -> None:
     harness = KafkaSinkHarness(broker)
     sink = harness.connector(delivery="at_least_once")
     writer = sink.open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
 
-    answers = [publish(writer, 0, [1, 2]), publish(writer, 0, [1, 2])]
+    left = [writer.encode(pa.table({"n": numbers}, schema=SCHEMA), event_time=None) for numbers in ([1, 2], [3], [])]
+    answer = writer.publish(outgoing(left[0]))
     writer.close()
 
-    assert sink.guarantee == "at least once"
-    assert [answer.skipped for answer in answers] == [False, False]
+    assert sink.guarantee.startswith("at least once")
+    assert [rows.num_rows for rows in left] == [0, 0, 0]
+    assert (answer.rows, answer.skipped) == (0, False)
+    assert harness.published() == [1, 2, 3]
+
+
+def test_what_an_exactly_once_sink_left_is_published_at_least_once(broker: Broker) -> None:
+    harness = KafkaSinkHarness(broker)
+    before = harness.connector().open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
+    rows = before.encode(pa.table({"n": [1, 2]}, schema=SCHEMA), event_time=None)
+    writer = harness.connector(delivery="at_least_once").open_writer(job="job", sink="out", lane=0, schema=SCHEMA)
+
+    answers = [writer.publish(outgoing(rows)) for _ in range(2)]
+    writer.close()
+
+    assert [answer.rows for answer in answers] == [2, 2]
     assert harness.published() == [1, 1, 2, 2]
+
+
+class EagerHarness(KafkaSinkHarness):
+    def connector(self, **options: Any) -> KafkaSink:
+        return super().connector(**{"delivery": "at_least_once", **options})
+
+
+class TestAtLeastOnce(OutputContract):
+    @pytest.fixture
+    def harness(self, broker: Broker) -> EagerHarness:
+        return EagerHarness(broker)
 
 
 @pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])

@@ -1,0 +1,1 @@
+"""Rows to a function of the user's."""

@@ -1,0 +1,96 @@
+"""What a reader sees of a folder that `to_parquet` writes: exactly the files of committed batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyarrow import fs
+
+from microstream.checkpoint.open import open_store
+from microstream.connectors.files.log import LogEntry, entries_of, owner_of, reaching, text_schema
+from microstream.errors import ConnectorError
+
+__all__ = ["open_parquet"]
+
+
+def open_parquet(path: str, storage_options: Mapping[str, Any] | None = None) -> ds.Dataset:
+    """The rows of all committed batches that `to_parquet(path)` wrote until now, each exactly once.
+
+    Any tool can read the folder by its `*.parquet` files too; but after a failure there may be files of attempts that
+    never committed, which only the log in `_microstream/` tells from the others. No cluster is needed, and a query may
+    be writing meanwhile: batches that become visible later are not in the result.
+
+    Parameters
+    ----------
+    path
+        As given to `to_parquet`.
+    storage_options
+        Of fsspec, for `path`.
+
+    Returns
+    -------
+    pyarrow.dataset.Dataset
+        `.to_table(filter=...)` reads it, `.to_table().to_pandas()` gives a frame, and DuckDB and polars take it as it
+        is. Columns that older batches did not have are null there.
+
+    Raises
+    ------
+    ConnectorError
+        The folder was not written by `to_parquet`, or no batch with rows is committed yet.
+
+    Examples
+    --------
+    >>> import pandas as pd, tempfile
+    >>> import microstream as ms
+    >>> folder = tempfile.mkdtemp()
+    >>> sink = ms.from_pandas(pd.DataFrame({"n": [1, 2]})).to_parquet(f"{folder}/table")
+    >>> ms.open_parquet(f"{folder}/table")
+    Traceback (most recent call last):
+        ...
+    microstream.errors.ConnectorError: open_parquet('.../table'): there is no _microstream/table.json, so to_parquet
+    never wrote here. Files of others are read by pyarrow.dataset.dataset(path).
+    """
+    store = open_store(path, storage_options, argument="open_parquet(path)")
+    where = f"open_parquet({store.url!r})"
+    with reaching(where):
+        owner = owner_of(store)
+        entries = entries_of(store) if owner is not None else []
+    if owner is None:
+        raise ConnectorError(
+            f"{where}: there is no _microstream/table.json, so to_parquet never wrote here. Files of others are read "
+            "by pyarrow.dataset.dataset(path)."
+        )
+    if not entries:
+        raise ConnectorError(f"{where}: no batch with rows is committed yet. Ask again later.")
+    schema = _schema(entries)
+    hive = ds.partitioning(pa.schema([schema.field(name) for name in owner.partition_cols]), flavor="hive")
+    files, root = _file_system(store.url, storage_options)
+    return ds.dataset(
+        [f"{root}/{file.path}" for entry in entries for file in entry.files],
+        schema=schema,
+        format="parquet",
+        filesystem=files,
+        partitioning=hive if owner.partition_cols else None,
+        partition_base_dir=root,
+    )
+
+
+def _schema(entries: list[LogEntry]) -> pa.Schema:
+    """Columns of all batches; nullable, where they differ: an older file may lack one."""
+    found = [text_schema(text) for text in dict.fromkeys(entry.schema for entry in entries)]
+    if len(found) == 1:
+        return found[0]
+    nullable = [pa.schema([field.with_nullable(True) for field in schema]) for schema in found]
+    return pa.unify_schemas(nullable, promote_options="permissive")
+
+
+def _file_system(url: str, storage_options: Mapping[str, Any] | None) -> tuple[Any, str]:
+    protocol, separator, _ = url.partition("://")
+    if not separator:
+        return fs.LocalFileSystem(), url
+    files = fsspec.filesystem(protocol, **(storage_options or {}))
+    return files, str(files._strip_protocol(url)).rstrip("/")

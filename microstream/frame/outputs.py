@@ -1,0 +1,134 @@
+"""Where rows of a frame can go beside Kafka and memory: each method adds one sink and returns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from microstream.checkpoint.open import open_store
+from microstream.clock import duration_us
+from microstream.connectors.callback.sink import Batch, CallbackSink
+from microstream.connectors.console.sink import ConsoleSink
+from microstream.connectors.files.sink import ParquetSink
+from microstream.frame.sinks import OutputMode, StreamSink, require_append
+from microstream.plan.nodes import Node, Sink
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Outputs"]
+
+
+class Outputs:
+    """Sinks as methods of a frame."""
+
+    __slots__ = ()
+    _node: Node
+
+    def for_each_batch(
+        self,
+        fn: Callable[[pd.DataFrame, Batch], object],
+        *,
+        name: str = "for_each_batch",
+        output_mode: OutputMode | None = None,
+    ) -> StreamSink:
+        """Call `fn(frame, batch)` on a worker with the rows that each lane has of each batch, once it is committed.
+
+        At least once: after a failure `fn` may be called again with the same rows under the same `batch.id` and
+        `batch.lane`. What it does is exactly once if doing it twice changes nothing, as with an upsert, or a file
+        named by job, lane and id. It is never called without rows.
+
+        An error of `fn` ends the query, as in Spark. Its batch stays pending in the checkpoint: the next start calls
+        `fn` with the same rows again, before anything else of this sink.
+
+        Parameters
+        ----------
+        fn
+            Gets a pandas frame, and a batch with `id`, `lane`, `job`, `epoch` and `sink`. What it returns is ignored.
+        name
+            Of the sink within the query.
+        output_mode
+            "append": only final rows.
+
+        Raises
+        ------
+        PlanError
+            `fn` cannot be called with a frame and a batch.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> def write(frame, batch):
+        ...     frame.to_csv(f"/data/{batch.job}-{batch.lane}-{batch.id}.csv")
+        >>> ms.from_pandas(pd.DataFrame({"n": [1]})).for_each_batch(write)
+        <sink 'for_each_batch': for_each_batch microstream.frame.outputs.write>
+        """
+        require_append("for_each_batch", output_mode)
+        return StreamSink(Sink(child=self._node, name=name, spec=CallbackSink(fn=fn)))
+
+    def to_parquet(
+        self,
+        path: str,
+        partition_cols: str | Sequence[str] | None = None,
+        every: str | None = None,
+        *,
+        name: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        output_mode: OutputMode | None = None,
+    ) -> StreamSink:
+        """Rows as Parquet files in a folder or bucket, exactly once.
+
+        The files of a batch become visible together, when an entry of the log `_microstream/` names them:
+        `ms.open_parquet(path)` reads exactly these. As long as nothing fails, every `*.parquet` file is visible, and
+        any tool may read the folder by itself; a failure may leave files of attempts that never committed.
+
+        Parameters
+        ----------
+        path
+            A folder that all workers reach under this path, or "s3://bucket/table". It is empty, not there yet, or
+            written by this sink of this query.
+        partition_cols
+            Columns that name hive folders, as in `day=2026-11-24/`: text, integers, booleans, dates, times.
+        every
+            A duration such as "10min": rows are kept in the checkpoint until the first of them is so old, by batch
+            time, or until they take 256 MB, and at the stop or end of the query; then they are written together. For
+            fewer, larger files; None: one file per lane and batch (and folder).
+        name
+            Of the sink within the query; the path by default.
+        storage_options
+            Of fsspec, for `path`.
+        output_mode
+            "append": files hold only final rows.
+
+        Raises
+        ------
+        PlanError
+            A column is not there, or cannot be written.
+        """
+        require_append("to_parquet", output_mode)
+        cols = (partition_cols,) if isinstance(partition_cols, str) else tuple(partition_cols or ())
+        spec = ParquetSink(
+            url=open_store(path, storage_options, argument="to_parquet(path)").url,
+            partition_cols=cols,
+            every_us=0 if every is None else duration_us(every, argument="every"),
+            storage_options=storage_options or {},
+        )
+        return StreamSink(Sink(child=self._node, name=name or spec.url, spec=spec))
+
+    def to_console(self, rows: int = 20, *, name: str = "console", output_mode: OutputMode | None = None) -> StreamSink:
+        """Print one table per batch to the standard output of the process that started the query.
+
+        After a failure a batch may be printed again. Only what is printed travels to that process.
+
+        Parameters
+        ----------
+        rows
+            Rows of a batch that are printed at most, at least 1; the line above them says how many there were.
+        name
+            Of the sink within the query.
+        output_mode
+            "append": only final rows.
+        """
+        require_append("to_console", output_mode)
+        return StreamSink(Sink(child=self._node, name=name, spec=ConsoleSink(rows=rows)))
