@@ -18,7 +18,7 @@ from microstream.errors import (
 from microstream.frame.columns import col
 from microstream.frame.compute import compute
 from microstream.frame.sinks import StreamSink, start
-from microstream.frame.sources import concat, from_pandas, read_kafka
+from microstream.frame.sources import concat, from_pandas, read_kafka, read_rate
 from microstream.frame.stream import StreamFrame
 from microstream.frame.triggers import available_now, continuously, every
 from microstream.frame.windows import tumbling
@@ -48,6 +48,7 @@ __all__ = [
     "from_pandas",
     "queries",
     "read_kafka",
+    "read_rate",
     "start",
     "tumbling",
 ]
