@@ -10,6 +10,7 @@ A parser answers None for a name that is not of its kind: a foreign file in the 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +23,7 @@ __all__ = [
     "JOB",
     "MANIFESTS",
     "PINS",
+    "SOURCES",
     "DataKey",
     "DataKind",
     "data_key",
@@ -32,6 +34,8 @@ __all__ = [
     "pin_key",
     "pin_of",
     "seq_of",
+    "source_entry_of",
+    "source_key",
 ]
 
 JOB = "job.json"
@@ -39,6 +43,7 @@ EPOCHS = "epoch/"
 MANIFESTS = "manifest/"
 PINS = "pins/"
 DATA = "data/"
+SOURCES = "source/"
 
 DataKind = Literal["d", "c"]
 """A bundle of a batch (delta), or of a compaction."""
@@ -47,6 +52,7 @@ _EPOCH = re.compile(r"epoch/([0-9a-f]{8})")
 _MANIFEST = re.compile(r"manifest/([0-9]{20})\.json\.zst")
 _PIN = re.compile(r"pins/([A-Za-z0-9][A-Za-z0-9._-]{0,99})")
 _DATA = re.compile(r"data/([0-9a-f]{8})/([0-9a-f]{16})-([dc])-([A-Za-z0-9]+)\.arrow")
+_SOURCE_ENTRY = re.compile(r"source/[0-9a-f]{16}/([0-9]{20})\.json\.zst")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,3 +122,18 @@ def data_of(key: str) -> DataKey | None:
         return None
     kind: DataKind = "d" if found[3] == "d" else "c"
     return DataKey(epoch=int(found[1], 16), batch=int(found[2], 16), kind=kind, id=found[4])
+
+
+def source_key(source: str, entry: int | str) -> str:
+    """Where entry number `entry` of the log of `source` is, or the single fact of that name.
+
+    A source may be named by a path or by many topics, which is no part of an object's name: its hash is.
+    """
+    folder = hashlib.sha256(source.encode()).hexdigest()[:16]
+    return f"{SOURCES}{folder}/{entry if isinstance(entry, str) else f'{entry:020d}'}.json.zst"
+
+
+def source_entry_of(key: str) -> int | None:
+    """The number of the source log's entry at `key`."""
+    found = _SOURCE_ENTRY.fullmatch(key)
+    return int(found[1]) if found else None

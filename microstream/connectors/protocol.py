@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from microstream.checkpoint.source_log import SourceLog
 from microstream.errors import ConnectorError
 from microstream.plan.specs import SinkSpec, SourceSpec
 
@@ -28,6 +29,7 @@ __all__ = [
     "RangeCount",
     "Read",
     "Reader",
+    "RememberingSource",
     "SinkConnector",
     "SinkProbe",
     "SourceConnector",
@@ -165,6 +167,15 @@ class SourceConnector(SourceSpec, Protocol):
 
     def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> Reader:
         """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
+        ...
+
+
+@runtime_checkable
+class RememberingSource(Protocol):
+    """A source spec whose offsets mean something only together with what it wrote down, as a list of files."""
+
+    def with_log(self, log: SourceLog) -> SourceConnector:
+        """The same source with its memory in one checkpoint; opened only so."""
         ...
 
 

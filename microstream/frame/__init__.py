@@ -21,7 +21,7 @@ from microstream.frame.aggregates import agg
 from microstream.frame.columns import col
 from microstream.frame.compute import compute
 from microstream.frame.sinks import StreamSink, start
-from microstream.frame.sources import concat, from_pandas, read_kafka
+from microstream.frame.sources import concat, from_pandas, read_kafka, read_rate
 from microstream.frame.stream import StreamFrame
 from microstream.frame.triggers import available_now, continuously, every
 from microstream.frame.windows import tumbling
@@ -57,6 +57,7 @@ __all__ = [
     "open_parquet",
     "queries",
     "read_kafka",
+    "read_rate",
     "start",
     "tumbling",
 ]

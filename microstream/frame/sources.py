@@ -13,6 +13,7 @@ from microstream.clock import duration_us
 from microstream.connectors.kafka.attributes import ATTRIBUTES, requested
 from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
+from microstream.connectors.rate import source as rate
 from microstream.errors import PlanError
 from microstream.formats.choice import check_readable, schema_without_one
 from microstream.frame.sinks import Format
@@ -20,7 +21,7 @@ from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
 
-__all__ = ["concat", "from_pandas", "read_kafka"]
+__all__ = ["concat", "from_pandas", "read_kafka", "read_rate"]
 
 
 def read_kafka(
@@ -121,6 +122,35 @@ def read_kafka(
             max_ahead_us=duration_us(max_ahead, argument="max_ahead"),
         )
     )
+
+
+def read_rate(rows_per_second: int, *, name: str | None = None) -> StreamFrame:
+    """Numbered rows at a constant rate, for load tests and for trying a plan out; it never ends.
+
+    Row k has `value` k (`int64`) and, as event time, the `timestamp` of the first look at the source plus k /
+    `rows_per_second` (`datetime64[us]`). Rows come in order: the watermark has no delay. A query that starts again goes
+    on with the next number, and makes up for the time in which it did not run.
+
+    Parameters
+    ----------
+    rows_per_second
+        From 1 to 1,000,000,000. Another rate is another source: it needs a new checkpoint.
+    name
+        Of the source in the checkpoint; "rate-0" and so on by default.
+
+    Raises
+    ------
+    PlanError
+        `rows_per_second` is not possible.
+
+    Examples
+    --------
+    >>> import microstream as ms
+    >>> ms.read_rate(1000).dtypes.astype("str").to_dict()
+    {'timestamp': 'datetime64[us]', 'value': 'int64'}
+    """
+    spec = rate.RateSource(rows_per_second=rows_per_second)
+    return StreamFrame(Source(name=name or "", spec=spec, schema=rate.SCHEMA, event_time="timestamp"))
 
 
 def from_pandas(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from microstream.checkpoint.manifest import SourceState
-from microstream.connectors.protocol import Bounds, Probe, SourceConnector
+from microstream.checkpoint.store import StoreError
+from microstream.connectors.protocol import Bounds, Probe
 from microstream.errors import UnreachableError
 from microstream.plan.nodes import Source
+from microstream.runtime.connecting import connector_of
 from microstream.runtime.patience import patiently
 from microstream.runtime.planning import check_offsets, discover, skip_expired
 from microstream.runtime.ports import Ports
@@ -35,7 +37,7 @@ class SourceWatch:
         self, nodes: Sequence[Source], ports: Ports, settings: Settings, announce: Callable[[str], None]
     ) -> None:
         self.nodes = {node.name: node for node in nodes}
-        self._probes: dict[str, Probe] = {node.name: cast(SourceConnector, node.spec).open_probe() for node in nodes}
+        self._probes: dict[str, Probe] = {node.name: connector_of(node, ports.store).open_probe() for node in nodes}
         self._ports, self._settings, self._announce = ports, settings, announce
         self._offload = ports.offload
         self._identity: dict[tuple[str, int], Mapping[str, str]] = {}
@@ -73,7 +75,7 @@ class SourceWatch:
     async def _ask(self, question: Callable[[], T]) -> T:
         return await patiently(
             lambda: self._offload(question),
-            away=UnreachableError,
+            away=(UnreachableError, StoreError),
             bound_us=self._settings.source_wait_us,
             clock=self._ports.clock,
             jitter_s=self._ports.jitter_s,

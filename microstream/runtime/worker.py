@@ -21,7 +21,7 @@ from microstream.checkpoint.invariants import MAX_RUNS
 from microstream.checkpoint.keys import JOB, manifest_key
 from microstream.checkpoint.manifest import HASH_SPACE, Segment
 from microstream.checkpoint.store import NotFoundError, ObjectStore
-from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, SourceConnector, Writer
+from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, Writer
 from microstream.errors import UserFunctionError
 from microstream.observe.logs import note, working_on
 from microstream.operators.aggregate import finish, merge, partial_schema
@@ -30,6 +30,7 @@ from microstream.operators.order import Places
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, instantiate
 from microstream.plan.stages import Operator
+from microstream.runtime.connecting import connector_of
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.incoming import Incoming, read_sources
@@ -235,7 +236,7 @@ class LaneWorker:
             reader = self._readers.get((source, lane))
             if reader is None:
                 node = next(n for n in self._job.stages.sources if n.name == source)
-                connector = cast(SourceConnector, node.spec)
+                connector = connector_of(node, self._store)
                 reader = self._readers[source, lane] = connector.open_reader(
                     name=source,
                     schema=node.schema,
