@@ -5,14 +5,22 @@ from __future__ import annotations
 import pandas as pd
 
 from microstream.errors import PlanError
+from microstream.frame.results import OutputMode, check_output_mode
 from microstream.frame.run import results_of
 from microstream.frame.stream import StreamFrame
 
 __all__ = ["compute"]
 
 
-def compute(*frames: StreamFrame) -> tuple[pd.DataFrame, ...]:
+def compute(*frames: StreamFrame, output_mode: OutputMode | None = None) -> tuple[pd.DataFrame, ...]:
     """Run several frames over finite input as one query, in this process; what they share is computed once.
+
+    Parameters
+    ----------
+    *frames
+        At least one.
+    output_mode
+        "append", the default: rows that are final, each once.
 
     Returns
     -------
@@ -36,4 +44,5 @@ def compute(*frames: StreamFrame) -> tuple[pd.DataFrame, ...]:
     """
     if not frames:
         raise PlanError("compute: give at least one frame, as in ms.compute(a, b).")
+    check_output_mode(output_mode)
     return results_of(tuple(frame._node for frame in frames))

@@ -27,6 +27,8 @@ class Incoming:
     reads: tuple[Read, ...]
     first: tuple[int, ...]
     asked: str
+    names: tuple[str, ...] = ()
+    """Source of each of `reads`."""
 
     def position_of(self, origin: int | None) -> str:
         """topic-partition-offset of the row with that origin; the ranges of the task if it is not known."""
@@ -43,7 +45,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
     """Read the ranges of `task`, source by source."""
     rows: dict[int, Rows | None] = {}
     metas: dict[tuple[str, str], PartitionMeta] = {}
-    reads, first, total = [], [], 0
+    reads, names, first, total = [], [], [], 0
     for source in sources:
         mine = [r for r in task.ranges if r.source == source.name]
         if not mine:
@@ -52,6 +54,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
         count = read.table.num_rows
         rows[id(source)] = Rows(table=read.table, origin=np.arange(total, total + count)) if count else None
         reads.append(read)
+        names.append(source.name)
         first.append(total)
         total += count
         metas |= {(source.name, meta.partition): meta for meta in _metas(source, read)}
@@ -62,6 +65,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
         reads=tuple(reads),
         first=tuple(first),
         asked=asked,
+        names=tuple(names),
     )
 
 

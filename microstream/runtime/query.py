@@ -34,7 +34,7 @@ from microstream.runtime.recovery import told
 from microstream.runtime.trigger import AvailableNow, Continuously, Trigger
 from microstream.settings import Settings
 
-__all__ = ["StreamingQuery", "compute", "queries", "start_query"]
+__all__ = ["StreamingQuery", "compute", "queries", "start_query", "world"]
 
 T = TypeVar("T")
 
@@ -117,6 +117,25 @@ class StreamingQuery:
         """Rows of a sink in this process."""
         with self._lock:
             self._tables.setdefault(sink, []).append(table)
+
+    # -- asked by a preview -------------------------------------------------------------------------------------
+
+    def row_count(self) -> int:
+        """Rows that arrived in sinks of this process."""
+        with self._lock:
+            return sum(table.num_rows for tables in self._tables.values() for table in tables)
+
+    def has_read_all(self) -> bool:
+        """Whether something was read, and everything that the sources hold now is committed."""
+        return self.last_progress is not None and self._driver is not None and self._driver.has_read_all()
+
+    def end_input(self) -> None:
+        """Take what was read until now for all input: windows close, and the query ends."""
+
+        async def end(driver: Driver) -> None:
+            driver.end_input()
+
+        self._ask(end)
 
     # -- asked by the user --------------------------------------------------------------------------------------
 
@@ -249,7 +268,8 @@ def _alive_here(owner: Owner) -> bool:
     return is_alive(owner, active=_owners)
 
 
-def _world(store: ObjectStore, engine: Engine) -> Ports:
+def world(store: ObjectStore, engine: Engine) -> Ports:
+    """The real one."""
     return Ports(
         store=store,
         engine=engine,
@@ -320,7 +340,7 @@ def start_query(
     )
 
     def open_world() -> Ports:
-        return _world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
+        return world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
 
     query = StreamingQuery(name, stages)
     with _registry:
@@ -366,7 +386,7 @@ def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dic
     )
     store = MemoryStore()
     query = StreamingQuery(spec.name, stages)
-    thread = threading.Thread(target=query._run, args=(spec, lambda: _world(store, InlineEngine(store)), None))
+    thread = threading.Thread(target=query._run, args=(spec, lambda: world(store, InlineEngine(store)), None))
     thread.start()
     thread.join()
     query.await_termination()

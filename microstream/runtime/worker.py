@@ -29,6 +29,7 @@ from microstream.operators.stateless import Instances, instantiate
 from microstream.plan.stages import Operator
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
+from microstream.runtime.event_times import timed_metas
 from microstream.runtime.incoming import Incoming, read_sources
 from microstream.runtime.sealer import Part, Sealer
 from microstream.runtime.shelf import Shelf
@@ -36,6 +37,7 @@ from microstream.runtime.task import (
     Attempt,
     Execution,
     OutboxPart,
+    PartitionMeta,
     PublishReceipt,
     PublishTask,
     RunPart,
@@ -156,7 +158,7 @@ class LaneWorker:
             ranges=task.ranges,
             closing=task.closing,
             consumed=task.upstream,
-            partitions=incoming.metas,
+            partitions=self._timed(task, incoming, leaving),
             late_rows=tuple(leaving.late_rows.items()),
             changes=tuple(changes),
             outputs=outputs,
@@ -177,6 +179,14 @@ class LaneWorker:
             failure = caught
         # Not in the except clause: as its context, `failure` would travel with the error, and the plan with it.
         raise self._blame(failure, task, incoming) from failure.cause
+
+    def _timed(self, task: StageTask, incoming: Incoming, leaving: Leaving) -> tuple[PartitionMeta, ...]:
+        """What the ledger learns; of sources whose event time the plan sets, from the rows that got it."""
+        stages = self._job.stages
+        if not stages.timed:
+            return incoming.metas
+        limits = {s.name: task.attempt.batch_time_us + s.max_ahead_us for s in stages.sources if s.name in stages.timed}
+        return timed_metas(incoming, leaving.timed, limits)
 
     def _instantiated(self) -> Instances:
         """The classes given to `map_batches`, called. Raises UserFunctionError."""
