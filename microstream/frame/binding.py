@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from microstream.errors import PlanError
 from microstream.plan.expr import Column
-from microstream.plan.nodes import Assign, Explode, Filter, Node, Project
+from microstream.plan.nodes import Assign, Explode, Filter, Node, Project, Watermark
 
 __all__ = ["Binding", "check_bindings"]
 
@@ -35,7 +35,7 @@ def _unchanged(node: Node, binding: Binding) -> bool:
     """Whether `node` has the bound column, untouched by the row-wise steps since."""
     while node is not binding.node:
         match node:
-            case Filter(child=child):
+            case Filter(child=child) | Watermark(child=child):
                 node = child
             case Assign(child=child, name=name) | Explode(child=child, column=name) if name != binding.column:
                 node = child

@@ -3,45 +3,69 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NoReturn, Self, cast, overload
 
+import numpy as np
 import pandas as pd
 from pandas.api.typing import Expression as PandasCol
 
 from microstream.errors import PlanError
+from microstream.frame.absent import absent_column
 from microstream.frame.binding import Binding, check_bindings
+from microstream.frame.namespaces import Lists, Structs, Texts, Times, like_pandas
+from microstream.frame.piping import piped
 from microstream.plan.expr import Accessor, Call, Expr, Opaque, freeze
 from microstream.plan.expr import Column as Named
 from microstream.plan.nodes import Node
-from microstream.plan.rowwise import ACCESSORS, DT_PROPERTIES
+from microstream.plan.rowwise import UFUNC
 
-__all__ = ["Column", "Namespace", "col", "resolve"]
+__all__ = ["Column", "col", "column_name", "resolve"]
 
-_MANY_ROWS = ("sum", "mean", "min", "max", "count", "size")
+_OPERATOR_OF = {
+    "add": "add", "subtract": "sub", "multiply": "mul", "divide": "truediv", "floor_divide": "floordiv",
+    "remainder": "mod", "power": "pow", "equal": "eq", "not_equal": "ne", "less": "lt", "less_equal": "le",
+    "greater": "gt", "greater_equal": "ge", "bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor",
+    "invert": "invert", "negative": "neg", "absolute": "abs", "isnan": "isna",
+}  # fmt: skip
+"""NumPy's functions that are operators, as `np.float64(2) * column` calls them; nulls are what it knows as NaN."""
 
 
 class RowWise:
     """A method of `pandas.Series` that gives each row its value from that row alone."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "") -> None:
         self._name = name
+
+    def __set_name__(self, owner: type[Column], name: str) -> None:
+        self._name = self._name or name
+        self._like = getattr(pd.Series, name)
         self.__doc__ = f"Row by row, as `pandas.Series.{name}`."
 
-    def __get__(self, column: Column | None, owner: type[Column]) -> Callable[..., Column]:
-        if column is None:
-            return self
-
-        def method(*args: Any, **kwargs: Any) -> Column:
-            return column._call(self._name, *args, **kwargs)
-
-        method.__name__ = self._name
-        method.__doc__ = self.__doc__
-        return method
+    @overload
+    def __get__(self, column: None, owner: type[Column]) -> Self: ...
+    @overload
+    def __get__(self, column: Column, owner: type[Column]) -> Callable[..., Column]: ...
+    def __get__(self, column: Column | None, owner: type[Column]) -> Any:
+        return self if column is None else like_pandas(self._name, self._like, column._call)
 
     def __call__(self, column: Column, *args: Any, **kwargs: Any) -> Column:
         """`Column.round(column, 2)` is `column.round(2)`."""
         return column._call(self._name, *args, **kwargs)
+
+
+class Reflected(RowWise):
+    """A method whose column is on the right: `column.rsub(1)` is `1 - column`."""
+
+    @overload
+    def __get__(self, column: None, owner: type[Column]) -> Self: ...
+    @overload
+    def __get__(self, column: Column, owner: type[Column]) -> Callable[..., Column]: ...
+    def __get__(self, column: Column | None, owner: type[Column]) -> Any:
+        if column is None:
+            return self
+        return like_pandas(self._name, self._like, lambda name, other: _reflected(name, other, column))
 
 
 class Column:
@@ -56,40 +80,95 @@ class Column:
 
     __slots__ = ("_bindings", "_expr")
     __hash__ = None  # type: ignore[assignment]
-    __array_ufunc__ = None
     __pandas_priority__ = 5_000
 
-    isin, between, isna, notna = RowWise("isin"), RowWise("between"), RowWise("isna"), RowWise("notna")
-    isnull, notnull = isna, notna
-    fillna, where, mask, map = RowWise("fillna"), RowWise("where"), RowWise("mask"), RowWise("map")
-    astype, abs, round, clip = RowWise("astype"), RowWise("abs"), RowWise("round"), RowWise("clip")
-    add, sub, mul, truediv = RowWise("add"), RowWise("sub"), RowWise("mul"), RowWise("truediv")
-    div, floordiv, mod, pow = truediv, RowWise("floordiv"), RowWise("mod"), RowWise("pow")
-    eq, ne, lt, le, gt, ge = RowWise("eq"), RowWise("ne"), RowWise("lt"), RowWise("le"), RowWise("gt"), RowWise("ge")
+    abs, astype, between, clip, combine_first = RowWise(), RowWise(), RowWise(), RowWise(), RowWise()
+    fillna, isin, isna, isnull, mask = RowWise(), RowWise(), RowWise(), RowWise("isna"), RowWise()
+    notna, notnull, round, where = RowWise(), RowWise("notna"), RowWise(), RowWise()
+    add, sub, subtract, mul, multiply = RowWise(), RowWise(), RowWise("sub"), RowWise(), RowWise("mul")
+    truediv, div, divide, floordiv = RowWise(), RowWise("truediv"), RowWise("truediv"), RowWise()
+    mod, pow = RowWise(), RowWise()
+    eq, ne, lt, le, gt, ge = RowWise(), RowWise(), RowWise(), RowWise(), RowWise(), RowWise()
+    radd, rsub, rmul, rmod = Reflected("add"), Reflected("sub"), Reflected("mul"), Reflected("mod")
+    rtruediv, rdiv = Reflected("truediv"), Reflected("truediv")
+    rfloordiv, rpow = Reflected("floordiv"), Reflected("pow")
 
     def __init__(self, expr: Expr, bindings: tuple[Binding, ...] = ()) -> None:
         self._expr = expr
         self._bindings = bindings
 
     @property
-    def str(self) -> Namespace:
+    def str(self) -> Texts[Column]:
         """Methods of text: `ms.col("url").str.lower()`."""
-        return Namespace(self, "str")
+        return Texts(partial(self._access, "str"))
 
     @property
-    def dt(self) -> Namespace:
+    def dt(self) -> Times[Column]:
         """Parts of a time or a duration: `ms.col("ts").dt.hour`."""
-        return Namespace(self, "dt")
+        return Times(partial(self._access, "dt"))
 
     @property
-    def list(self) -> Namespace:
+    def list(self) -> Lists[Column]:
         """Elements of a list: `ms.col("tags").list.len()`, `ms.col("tags").list[0]`."""
-        return Namespace(self, "list")
+        return Lists(partial(self._access, "list"))
 
     @property
-    def struct(self) -> Namespace:
+    def struct(self) -> Structs[Column]:
         """Fields of a nested record: `ms.col("after").struct.field("id")`."""
-        return Namespace(self, "struct")
+        return Structs(partial(self._access, "struct"))
+
+    def map(self, arg: Any, na_action: Literal["ignore"] | None = None) -> Column:
+        """Each value by a function, a mapping or a Series; what a mapping does not know becomes null.
+
+        Parameters
+        ----------
+        arg
+            Called once now, with two made-up values, to learn the type of what it returns.
+        na_action
+            "ignore" leaves nulls as they are instead of handing them to a function.
+        """
+        how = {} if na_action is None else {"na_action": na_action}
+        return self._call("map", arg.to_dict() if isinstance(arg, pd.Series) else arg, **how)
+
+    def replace(self, to_replace: Any = None, value: Any = None) -> Column:
+        """Values by other values, whole and all at once: `replace({"NL": "nl"})`, `replace([1, 2], 0)`.
+
+        For patterns in text see `.str.replace`.
+        """
+        if isinstance(to_replace, Mapping) and value is not None:
+            raise PlanError("replace: give a mapping of old to new values, or old values and value=.")
+        if isinstance(to_replace, builtins.list) and isinstance(value, builtins.list) and len(to_replace) != len(value):
+            raise PlanError(f"replace: {len(to_replace)} old values, but {len(value)} new ones.")
+        return self._call("replace", to_replace, value)
+
+    def case_when(self, caselist: Sequence[tuple[Any, Any]]) -> Column:
+        """The value of the first case whose condition is true, this column's own where none is; null is not true.
+
+        >>> n = col("n")
+        >>> n.case_when([(n < 0, "negative"), (n > 0, "positive")])
+        <column n.case_when(n < 0, 'negative', n > 0, 'positive')>
+        """
+        if not caselist or not all(isinstance(case, tuple) and len(case) == 2 for case in caselist):
+            raise PlanError(f"case_when({caselist!r:.100}): give a list of (condition, value).")
+        return self._call("case_when", *(part for case in caselist for part in case))
+
+    def pipe(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """`fn(self, *args, **kwargs)`, to write steps of one's own in a chain."""
+        return piped(self, fn, args, kwargs)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: builtins.str, *inputs: Any, **kwargs: Any) -> Column:
+        """`np.log(column)`: NumPy's element-wise functions of one result."""
+        name = _OPERATOR_OF.get(ufunc.__name__, f"{UFUNC}{ufunc.__name__}")
+        known = getattr(np, ufunc.__name__, None) is ufunc and ufunc.signature is None
+        if method != "__call__" or not known or ufunc.nout != 1:
+            raise PlanError(
+                f"{ufunc.__name__} of a column: only NumPy's own element-wise functions of one result can be used, "
+                f"as in np.log(column). Otherwise: assign(name=lambda frame: ...)."
+            )
+        return build(lambda parts, named: Call(name, parts, named), inputs, kwargs)
+
+    def _access(self, space: builtins.str, name: builtins.str, *args: Any, **kwargs: Any) -> Column:
+        return build(lambda parts, named: Accessor(space, name, parts, named), (self, *args), kwargs)
 
     def _call(self, name: builtins.str, *args: Any, **kwargs: Any) -> Column:
         return build(lambda parts, named: Call(name, parts, named), (self, *args), kwargs)
@@ -197,56 +276,7 @@ class Column:
         return f"<column {self._expr}>"
 
     def __getattr__(self, name: builtins.str) -> NoReturn:
-        if name.startswith("_") or not callable(getattr(pd.Series, name, None)):
-            raise AttributeError(f"a column has no attribute {name!r}")
-        how = name if name in _MANY_ROWS else "sum"
-        raise PlanError(
-            f"{self._expr}: {name}() may look across rows, and a stream has no whole column. Use a window: "
-            f'frame.groupby(keys).window(ms.tumbling("1min")).agg(name=("column", "{how}")), or map_batches(fn) for '
-            "something within one batch."
-        )
-
-
-class Namespace:
-    """The row-wise members of `pandas.Series.str`, `.dt`, `.list` or `.struct`."""
-
-    __slots__ = ("_column", "_space")
-
-    def __init__(self, column: Column, space: str) -> None:
-        self._column = column
-        self._space = space
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name not in ACCESSORS[self._space]:
-            names = ", ".join(self.__dir__())
-            raise PlanError(f".{self._space}.{name} is not available on columns of a stream. There are: {names}.")
-        if self._space == "dt" and name in DT_PROPERTIES:
-            return self._member(name)
-
-        def method(*args: Any, **kwargs: Any) -> Column:
-            return self._member(name, *args, **kwargs)
-
-        return method
-
-    def __getitem__(self, at: Any) -> Column:
-        if self._space == "str":
-            return (
-                self._member("slice", at.start, at.stop, at.step) if isinstance(at, slice) else self._member("get", at)
-            )
-        if self._space == "list":
-            return self._member("__getitem__", at)
-        raise PlanError(f".{self._space}[{at!r}]: only .str and .list have elements.")
-
-    def __iter__(self) -> NoReturn:
-        raise PlanError(f".{self._space} cannot be looped over.")
-
-    def __dir__(self) -> list[str]:
-        return sorted(name for name in ACCESSORS[self._space] if not name.startswith("_"))
-
-    def _member(self, name: str, *args: Any, **kwargs: Any) -> Column:
-        return build(lambda parts, named: Accessor(self._space, name, parts, named), (self._column, *args), kwargs)
+        raise absent_column(name, builtins.str(self._expr) if not name.startswith("_") else "")
 
 
 def col(name: str) -> Column:
@@ -262,6 +292,16 @@ def col(name: str) -> Column:
     return Column(Named(name))
 
 
+def column_name(value: Any, node: Node, where: str) -> str:
+    """The name of a column given by its name, or as the column itself."""
+    if isinstance(value, str):
+        return value
+    expr = resolve(value, node, where) if isinstance(value, Column) else None
+    if not isinstance(expr, Named):
+        raise PlanError(f"{where}({value!r:.100}): give names; what is computed needs one, as in {where}(name=...).")
+    return expr.name
+
+
 def resolve(value: Any, node: Node, where: str) -> Expr:
     """`value` (column, callable, `pandas.col`, plain value) as an expression on rows of `node`.
 
@@ -275,6 +315,11 @@ def resolve(value: Any, node: Node, where: str) -> Expr:
         return value._expr
     if isinstance(value, PandasCol) or callable(value):
         return Opaque(value)
+    if isinstance(value, list | tuple | np.ndarray | pd.Series | pd.Index):
+        raise PlanError(
+            f"{where}: a {type(value).__name__} has no rows of a stream to stand beside. Give a column, a callable or "
+            "one plain value."
+        )
     return freeze(value)
 
 

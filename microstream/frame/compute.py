@@ -6,13 +6,21 @@ import pandas as pd
 
 from microstream.errors import PlanError
 from microstream.frame.run import results_of
+from microstream.frame.sinks import OutputMode, require_append
 from microstream.frame.stream import StreamFrame
 
 __all__ = ["compute"]
 
 
-def compute(*frames: StreamFrame) -> tuple[pd.DataFrame, ...]:
+def compute(*frames: StreamFrame, output_mode: OutputMode | None = None) -> tuple[pd.DataFrame, ...]:
     """Run several frames over finite input as one query, in this process; what they share is computed once.
+
+    Parameters
+    ----------
+    *frames
+        At least one.
+    output_mode
+        "append", the default: rows that are final, each once.
 
     Returns
     -------
@@ -36,4 +44,5 @@ def compute(*frames: StreamFrame) -> tuple[pd.DataFrame, ...]:
     """
     if not frames:
         raise PlanError("compute: give at least one frame, as in ms.compute(a, b).")
+    require_append("compute", output_mode)
     return results_of(tuple(frame._node for frame in frames))

@@ -51,7 +51,8 @@ class GroupBy(Generic[F]):
         if time is None:
             raise PlanError(
                 f"window: this frame has no event time. Columns: {', '.join(self._node.schema.names)}. Name one at the "
-                "source with event_time=, and keep it (assigning, dropping or exploding it unsets event time)."
+                "source with event_time= or by with_watermark(column, delay), and keep it: assigning, dropping or "
+                "exploding it unsets event time."
             )
         return WindowedGroups(self._node, self._keys, spec, time, self._frame_of)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import pyarrow as pa
 
-from microstream.clock import duration_us
+from microstream.clock import END_US, duration_us
 from microstream.connectors.kafka.attributes import ATTRIBUTES, requested
 from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
@@ -206,6 +206,7 @@ def from_pandas(
             schema=schema,
             event_time=event_time,
             delay_us=_delay(watermark, event_time),
+            max_ahead_us=END_US // 2,
         )
     )
 
@@ -218,7 +219,8 @@ def concat(frames: Sequence[StreamFrame]) -> StreamFrame:
     PlanError
         They differ; or there is none.
     """
-    if isinstance(frames, StreamFrame) or not all(isinstance(frame, StreamFrame) for frame in frames):
+    given: object = frames
+    if isinstance(given, StreamFrame) or not all(isinstance(frame, StreamFrame) for frame in frames):
         raise PlanError("concat: give a list of streams, as in ms.concat([a, b]).")
     if not frames:
         raise PlanError("concat: give at least one stream.")

@@ -9,16 +9,11 @@ import pyarrow as pa
 
 from microstream.errors import InternalError
 from microstream.operators.rows import Rows
-from microstream.plan.dtypes import WrongColumnsError
 from microstream.plan.nodes import Node
 
-__all__ = ["UserFunctionFailed", "WrongShapeError", "guarded"]
+__all__ = ["UserFunctionFailed", "guarded"]
 
 T = TypeVar("T")
-
-
-class WrongShapeError(WrongColumnsError):
-    """A user function returned no frame, or not the columns it declared: no single row is to blame."""
 
 
 class UserFunctionFailed(Exception):
@@ -54,8 +49,6 @@ def guarded(node: Node, rows: Rows, compute: Callable[[pa.Table], T]) -> T:
         return compute(rows.table)
     except InternalError:
         raise
-    except WrongShapeError as cause:
-        raise UserFunctionFailed(node, cause, None, None) from cause
     except Exception as cause:
         row = _first_failing_row(rows.table, compute)
         raise UserFunctionFailed(node, cause, row, rows.origin_of(row)) from cause

@@ -15,16 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from microstream.errors import InternalError
-from microstream.operators.failure import UserFunctionFailed, WrongShapeError, guarded
+from microstream.operators.failure import UserFunctionFailed, guarded
+from microstream.operators.per_row import map_rows
 from microstream.operators.rows import Rows, concat_rows
-from microstream.plan.dtypes import to_array, to_frame, to_table
+from microstream.plan.dtypes import WrongColumnsError, to_array, to_frame, to_table
 from microstream.plan.expr import evaluate
-from microstream.plan.nodes import Assign, Concat, Explode, Filter, MapBatches, Node, Project
+from microstream.plan.nodes import Assign, Concat, Explode, Filter, MapBatches, MapRows, Node, Project, Watermark
 
 __all__ = ["Instances", "apply", "instantiate"]
 
 Instances: TypeAlias = Mapping[type, Callable[..., Any]]
-"""One instance of every class that the plan gives to `map_batches`."""
+"""One instance of every class that the plan gives to `map_batches` or `map_rows`."""
 
 
 def instantiate(nodes: Iterable[Node]) -> Instances:
@@ -37,7 +38,7 @@ def instantiate(nodes: Iterable[Node]) -> Instances:
     """
     instances: dict[type, Callable[..., Any]] = {}
     for node in nodes:
-        if not isinstance(node, MapBatches) or not isinstance(node.fn, type) or node.fn in instances:
+        if not isinstance(node, MapBatches | MapRows) or not isinstance(node.fn, type) or node.fn in instances:
             continue
         try:
             instances[node.fn] = node.fn()
@@ -52,7 +53,7 @@ def apply(node: Node, inputs: tuple[Rows | None, ...], instances: Instances) -> 
     Parameters
     ----------
     node
-        Filter, Project, Assign, Explode, MapBatches or Concat.
+        Filter, Project, Assign, Explode, MapBatches, MapRows, Watermark or Concat.
     inputs
         One per child; None for no rows.
     instances
@@ -79,6 +80,10 @@ def apply(node: Node, inputs: tuple[Rows | None, ...], instances: Instances) -> 
             out = _explode(node, filled[0])
         case MapBatches():
             out = _map_batches(node, filled[0], instances)
+        case MapRows():
+            out = map_rows(node, filled[0], instances[node.fn] if isinstance(node.fn, type) else node.fn)
+        case Watermark():
+            out = filled[0].carry(guarded(node, filled[0], partial(_timed, node)))
         case _:
             raise InternalError(f"{type(node).__name__} is not a stateless operator")
     return out if len(out) else None
@@ -135,10 +140,19 @@ def _called(node: MapBatches, fn: Callable[..., Any], table: pa.Table) -> pa.Tab
     return out
 
 
+def _timed(node: Watermark, table: pa.Table) -> pa.Table:
+    if lost := table.column(node.column).null_count:
+        raise ValueError(
+            f"event time {node.column!r} is null in {lost} of {table.num_rows} rows. Drop those rows before, as in "
+            f"dropna(subset={node.column!r}).with_watermark({node.column!r}, ...)."
+        )
+    return table.cast(node.schema)
+
+
 def _declared(node: MapBatches, result: object) -> pa.Table:
     """What a function returned, as exactly `node.schema`."""
     if not isinstance(result, pd.DataFrame | pa.Table):
-        raise WrongShapeError(
+        raise WrongColumnsError(
             f"{node.name}: returned {type(result).__name__}. Return a pandas DataFrame or an Arrow table."
         )
     columns = result.columns if isinstance(result, pd.DataFrame) else result.column_names
@@ -146,7 +160,7 @@ def _declared(node: MapBatches, result: object) -> pa.Table:
     if sorted(names) != sorted(node.schema.names):
         missing = [name for name in node.schema.names if name not in names]
         extra = [name for name in names if name not in node.schema.names or names.count(name) > 1]
-        raise WrongShapeError(
+        raise WrongColumnsError(
             f"{node.name}: returned wrong columns (missing: {', '.join(missing) or 'none'}; "
             f"not declared: {', '.join(extra) or 'none'}). Expected exactly: {', '.join(node.schema.names)}."
         )

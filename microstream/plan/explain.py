@@ -34,7 +34,7 @@ def _stage(stage: Stage, stages: Stages) -> Iterator[str]:
     for at, step in enumerate(stage.steps):
         operator = operators.get(id(step.node))
         yield f"  [{at}] {_step(step, operator)}"
-        for detail in _details(step, operator):
+        for detail in _details(step, operator, stages.timed):
             yield f"        {detail}"
     for operator_id, at in stage.feeds:
         keys = named[operator_id].node.keys
@@ -53,13 +53,14 @@ def _step(step: Step, operator: Operator | None) -> str:
     return f"{text} <- {taken}" if taken else text
 
 
-def _details(step: Step, operator: Operator | None) -> Iterator[str]:
+def _details(step: Step, operator: Operator | None, timed: frozenset[str]) -> Iterator[str]:
     node = step.node
     if isinstance(node, Source):
         yield f"reads {schema_text(node)}"
-        if node.event_time is not None:
+        if node.event_time is not None or node.name in timed:
             idle = "never" if node.idle_timeout_us is None else f"after {duration(node.idle_timeout_us)} of quiet"
-            yield f"watermark: {node.event_time} - {duration(node.delay_us)}, least of all partitions; idle {idle}"
+            time = "event time below" if node.name in timed else node.event_time
+            yield f"watermark: {time} - {duration(node.delay_us)}, least of all partitions; idle {idle}"
     if operator is not None and isinstance(node, WindowAggregate):
         yield f"state per lane; closes windows by the least watermark of {', '.join(operator.sources)}"
         yield f"append: each key and window once, as {schema_text(node)}"

@@ -30,7 +30,7 @@ from microstream.plan.dtypes import (
     to_series,
 )
 from microstream.plan.kernels import Vector, apply
-from microstream.plan.rowwise import SYMBOLS, access, call
+from microstream.plan.rowwise import SYMBOLS, UFUNC, access, call
 
 __all__ = [
     "Accessor",
@@ -76,6 +76,8 @@ class Call:
     kwargs: tuple[tuple[str, Expr], ...] = ()
 
     def __str__(self) -> str:
+        if self.name.startswith(UFUNC):
+            return f"{self.name}({_arguments(self.args, self.kwargs)})"
         if self.name not in SYMBOLS:
             return f"{_operand(self.args[0])}.{self.name}({_arguments(self.args[1:], self.kwargs)})"
         if len(self.args) == 1:

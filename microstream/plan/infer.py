@@ -16,8 +16,9 @@ import pyarrow as pa
 from microstream.errors import PlanError
 from microstream.plan.dtypes import TIME, WrongColumnsError, canonical_schema, schema_of, to_frame
 from microstream.plan.expr import Column, Expr, callable_name, columns_of, field_of
+from microstream.plan.row_dicts import dicts_of, schema_of_dicts
 
-__all__ = ["BatchFormat", "infer_batches", "infer_column", "sample"]
+__all__ = ["BatchFormat", "infer_batches", "infer_column", "infer_rows", "sample"]
 
 BatchFormat = Literal["pandas", "arrow"]
 
@@ -76,6 +77,25 @@ def infer_batches(fn: Callable[..., Any], schema: pa.Schema, batch_format: Batch
         if not isinstance(result, pd.DataFrame):
             raise WrongColumnsError(f"returned {type(result).__name__}, not a frame or an Arrow table")
         return schema_of(result, where)
+
+    return _inferred(run, schema, f"{where}({callable_name(fn)})", "Give schema=, or compute")
+
+
+def infer_rows(fn: Callable[..., Any], schema: pa.Schema, where: str) -> pa.Schema:
+    """The schema of the dicts that `fn` (a function, or a class to instantiate) returns for rows of `schema`.
+
+    Raises
+    ------
+    PlanError
+        `fn` fails on the sample, or returns no row or a value without a type for it.
+    """
+
+    def run(rows: pa.Table) -> pa.Schema:
+        call = fn() if isinstance(fn, type) else fn
+        made = [row for given in rows.to_pylist() for row in dicts_of(call(given), where)]
+        if not made:
+            raise WrongColumnsError("it gives no row for them")
+        return schema_of_dicts(made)
 
     return _inferred(run, schema, f"{where}({callable_name(fn)})", "Give schema=, or compute")
 

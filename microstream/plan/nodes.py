@@ -27,11 +27,13 @@ __all__ = [
     "Filter",
     "Late",
     "MapBatches",
+    "MapRows",
     "Node",
     "Project",
     "Sink",
     "Source",
     "Tumbling",
+    "Watermark",
     "WindowAggregate",
     "event_time_shift_us",
 ]
@@ -162,9 +164,55 @@ class MapBatches:
 
     @property
     def event_time(self) -> str | None:
-        column = self.child.event_time
-        kept = column is not None and column in self.schema.names and self.schema.field(column).type == TIME
-        return column if kept else None
+        return _kept_time(self.child.event_time, self.schema)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapRows:
+    """`fn` of each row as a dict: a dict for a row, a list of dicts for several rows, None for none.
+
+    A class is instantiated once per worker. Event time survives if `schema` still names the column.
+    """
+
+    child: Node
+    fn: Callable[..., Any]
+    schema: pa.Schema
+    name: str = "map_rows"
+
+    @property
+    def event_time(self) -> str | None:
+        return _kept_time(self.child.event_time, self.schema)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watermark:
+    """Rows of `child`; `column` is event time, out of order by up to `delay_us` within a partition of the source.
+
+    The ledger of every source above `child` is kept by it: what its rows say, and not what was read, advances the
+    watermark (semantics 32). Its column is never null.
+    """
+
+    child: Node
+    column: str
+    delay_us: int
+
+    def __post_init__(self) -> None:
+        _require("with_watermark", self.column, self.child.schema)
+        kind = self.child.schema.field(self.column).type
+        if kind != TIME:
+            raise PlanError(
+                f"with_watermark: {self.column!r} has type {kind}, not a time. Convert it first, as in "
+                f"assign({self.column}=ms.col({self.column!r}).astype('datetime64'))."
+            )
+
+    @property
+    def schema(self) -> pa.Schema:
+        at = self.child.schema.get_field_index(self.column)
+        return self.child.schema.set(at, self.child.schema.field(at).with_nullable(False))
+
+    @property
+    def event_time(self) -> str | None:
+        return self.column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,7 +342,9 @@ class Sink:
         return self.child.schema
 
 
-Node: TypeAlias = Source | Filter | Project | Assign | Explode | MapBatches | Concat | WindowAggregate | Late
+Node: TypeAlias = (
+    Source | Filter | Project | Assign | Explode | MapBatches | MapRows | Watermark | Concat | WindowAggregate | Late
+)
 
 
 def event_time_shift_us(node: Node) -> int:
@@ -326,6 +376,12 @@ def _reads_late(node: Node) -> bool:
             return any(map(_reads_late, children))
         case _:
             return _reads_late(node.child)
+
+
+def _kept_time(column: str | None, schema: pa.Schema) -> str | None:
+    """`column`, if it is still a time in `schema`."""
+    kept = column is not None and column in schema.names and schema.field(column).type == TIME
+    return column if kept else None
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

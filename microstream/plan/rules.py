@@ -20,10 +20,12 @@ from microstream.plan.nodes import (
     Filter,
     Late,
     MapBatches,
+    MapRows,
     Node,
     Project,
     Sink,
     Source,
+    Watermark,
     WindowAggregate,
 )
 
@@ -171,7 +173,9 @@ def _read(node: Node, wanted: set[str]) -> tuple[tuple[Node, set[str]], ...]:
             return ((child, below if _is_dead(node, wanted) else below | _used(expr, child)),)
         case Explode(child=child, column=column):
             return ((child, wanted | {column}),)
-        case MapBatches(child=child):
+        case Watermark(child=child, column=column):
+            return ((child, wanted | {column}),)
+        case MapBatches(child=child) | MapRows(child=child):
             return ((child, set(child.schema.names)),)
         case Concat(children=several):
             return tuple((child, set(wanted)) for child in several)

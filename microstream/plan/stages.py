@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from microstream.errors import PlanError
+from microstream.plan.event_times import check_one_time, timed_sources, with_delays
 from microstream.plan.nodes import Late, Node, Sink, Source, WindowAggregate
 from microstream.plan.rules import children, in_order, name_sources, optimise
 from microstream.plan.text import canonical_text
@@ -62,6 +63,7 @@ class Stages:
     """The compiled plan: shipped to workers once.
 
     `sinks` in the order given; `sources` and `operators` in a stable order; `fingerprint` is equal for equal plans.
+    `timed` are the sources whose event time is set by `with_watermark`: rows that pass there move their ledger.
     """
 
     stages: tuple[Stage, ...]
@@ -69,6 +71,7 @@ class Stages:
     operators: tuple[Operator, ...]
     sinks: tuple[Sink, ...]
     fingerprint: str
+    timed: frozenset[str] = frozenset()
 
 
 def cut(sinks: tuple[Sink, ...]) -> Stages:
@@ -85,9 +88,12 @@ def cut(sinks: tuple[Sink, ...]) -> Stages:
     _require_distinct("sinks", "give one of them another name=", given)
     # By name: ids and fingerprint do not depend on the order in which sinks are given.
     plan = optimise(name_sources(tuple(sorted(sinks, key=lambda sink: sink.name))))
+    timed = timed_sources(in_order(tuple(sink.child for sink in plan)))
+    plan = with_delays(plan, timed)
     nodes = in_order(tuple(sink.child for sink in plan))
     levels = _levels(nodes)
     operators = _operators(nodes, levels)
+    check_one_time((operator.node for operator in operators), timed)
     height = 1 + max(max(found) for found in levels.values())
     return Stages(
         stages=tuple(_stage(level, nodes, levels, operators, plan) for level in range(height)),
@@ -95,6 +101,7 @@ def cut(sinks: tuple[Sink, ...]) -> Stages:
         operators=operators,
         sinks=tuple(sorted(plan, key=lambda sink: given.index(sink.name))),
         fingerprint=hashlib.sha256(canonical_text(plan).encode()).hexdigest(),
+        timed=frozenset(timed),
     )
 
 

@@ -10,11 +10,13 @@ from microstream.plan.nodes import (
     Filter,
     Late,
     MapBatches,
+    MapRows,
     Node,
     Project,
     Sink,
     Source,
     Tumbling,
+    Watermark,
     WindowAggregate,
 )
 from microstream.plan.rules import children, in_order
@@ -58,6 +60,10 @@ def describe(node: Node) -> str:
             return f"explode {column}"
         case MapBatches(fn=fn, batch_format=batch_format):
             return f"map_batches {callable_name(fn)} on {batch_format}"
+        case MapRows(fn=fn):
+            return f"map_rows {callable_name(fn)}"
+        case Watermark(column=column, delay_us=delay):
+            return f"event time {column} up to {duration(delay)} late"
         case Concat(children=several):
             return f"concat of {len(several)}"
         case WindowAggregate(id=id_, keys=keys, window=window, aggregates=aggregates):

@@ -123,6 +123,18 @@ class Driver:
             self._running.planner.stop()
         self._settle()
 
+    def end_input(self) -> None:
+        """Nothing more is read: the input so far is all there is, and the query ends as finite input does."""
+        if self._running is None:
+            self.stop()
+        else:
+            self._running.planner.end_input()
+
+    def has_read_all(self) -> bool:
+        """Whether nothing is in flight, and the sources held nothing more when they were asked last."""
+        running = self._running
+        return running is not None and running.planner.is_exhausted and running.pipeline.is_idle
+
     async def caught_up(self) -> None:
         """Return when everything that the sources hold now is committed and published, or the query has ended."""
         while self._running is None and not self._over.done():

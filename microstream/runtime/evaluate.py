@@ -13,7 +13,7 @@ from microstream.operators.order import NOWHERE, Places
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, apply
 from microstream.operators.window import split_late
-from microstream.plan.nodes import Late, Source, WindowAggregate
+from microstream.plan.nodes import Late, Source, Watermark, WindowAggregate
 from microstream.plan.stages import Operator, Stage
 from microstream.state.lanes import split
 
@@ -22,11 +22,15 @@ __all__ = ["Leaving", "evaluate"]
 
 @dataclass(slots=True, kw_only=True)
 class Leaving:
-    """What a stage hands on: partials per operator and target lane, rows per sink, late rows counted per operator."""
+    """What a stage hands on: partials per operator and target lane, rows per sink, late rows counted per operator.
+
+    `timed` are rows that got their event time in this stage, each with the name of its column.
+    """
 
     exchange: dict[str, Sequence[pa.Table]] = field(default_factory=dict)
     sinks: list[tuple[str, Rows]] = field(default_factory=list)
     late_rows: dict[str, int] = field(default_factory=dict)
+    timed: list[tuple[Rows, str]] = field(default_factory=list)
 
 
 def evaluate(
@@ -81,7 +85,10 @@ def evaluate(
             case Late():
                 rows.append(late_of[_id_of(step.node, operators)])
             case _:
-                rows.append(apply(step.node, tuple(rows[i] for i in step.inputs), instances))
+                passed = apply(step.node, tuple(rows[i] for i in step.inputs), instances)
+                if passed is not None and isinstance(step.node, Watermark):
+                    leaving.timed.append((passed, step.node.column))
+                rows.append(passed)
         for operator, source in feeds:
             if source == at:
                 feed(operator, rows[at])

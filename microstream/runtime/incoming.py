@@ -30,7 +30,8 @@ class Incoming:
     reads: tuple[Read, ...]
     first: tuple[int, ...]
     asked: str
-    sources: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    """Source of each of `reads`."""
 
     def position_of(self, origin: int | None) -> str:
         """topic-partition-offset of the row with that origin; the ranges of the task if it is not known."""
@@ -47,7 +48,7 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
     """Read the ranges of `task`, source by source."""
     rows: dict[int, Rows | None] = {}
     metas: dict[tuple[str, str], PartitionMeta] = {}
-    names, reads, first, total = [], [], [], 0
+    reads, names, first, total = [], [], [], 0
     for source in sources:
         mine = [r for r in task.ranges if r.source == source.name]
         if not mine:
@@ -64,10 +65,10 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
     return Incoming(
         rows=rows,
         metas=tuple(metas[r.source, r.partition] for r in task.ranges),
-        sources=tuple(names),
         reads=tuple(reads),
         first=tuple(first),
         asked=asked,
+        names=tuple(names),
     )
 
 

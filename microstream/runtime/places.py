@@ -18,7 +18,7 @@ __all__ = ["numbered", "places_of_reads", "places_of_results"]
 def places_of_reads(incoming: Incoming) -> Places:
     """Of rows of sources: by source, topic, partition and offset."""
     names, counts = [], []
-    for source, read in zip(incoming.sources, incoming.reads, strict=True):
+    for source, read in zip(incoming.names, incoming.reads, strict=True):
         names += [partition_text(source, count.partition) for count in read.counts]
         counts += [count.rows for count in read.counts]
     if not names:

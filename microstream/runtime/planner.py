@@ -14,6 +14,7 @@ from microstream.runtime.planning import (
     Slice,
     closes_something,
     cut_ends,
+    ended,
     finished_partitions,
     idle_partitions,
     views,
@@ -62,11 +63,22 @@ class Planner:
         self._records = min(FIRST_RECORDS, query.settings.max_records)
         self._last_start_us: int | None = None
         self._until: Ends | None = None
+        self._input_ends = False
 
     def stop(self) -> None:
         """Plan nothing more."""
         self._stopped = True
         self._wake.set()
+
+    def end_input(self) -> None:
+        """From now on every source ends where it was read to."""
+        self._input_ends = True
+        self._wake.set()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether there was nothing to read when the sources were asked last."""
+        return self._exhausted
 
     def wake(self) -> None:
         """Something moved: look again whether a batch is wanted."""
@@ -147,10 +159,14 @@ class Planner:
 
     async def _slice(self) -> Slice | None:
         """What a batch would read now; None when there is nothing to read and nothing to close."""
-        found = await self._bounds()
-        until = self._until or {}
-        bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
         ledger = self._pipeline.ledger()
+        bounds: BoundsBySource
+        if self._input_ends:
+            bounds = {source.name: ended(source) for source in ledger}
+        else:
+            until, found = self._until or {}, await self._bounds()
+            bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
+            ledger = self._pipeline.ledger()
         sources = await self._watch.current(ledger, bounds)
         now_us = self._ports.clock.now_us()
         seen = views(sources, bounds, self._pipeline.record_bytes)

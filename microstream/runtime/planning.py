@@ -24,6 +24,7 @@ __all__ = [
     "closes_something",
     "cut_ends",
     "discover",
+    "ended",
     "finished_partitions",
     "idle_partitions",
     "is_last",
@@ -146,6 +147,13 @@ def cut_ends(bounds: Mapping[str, Bounds], ends: Mapping[str, int] | None) -> Ma
 def _cut(at: Bounds, end: int) -> Bounds:
     """What lies beyond `end` stays for another run: then this is not the end of the partition."""
     return replace(at, low=min(at.low, end), end=end, finished=False) if end < at.end else at
+
+
+def ended(source: SourceState) -> Mapping[str, Bounds]:
+    """Bounds of a source that ends where it was read to; partitions that nothing was read from do not exist."""
+    return {
+        line.partition: Bounds(low=line.next_offset, end=line.next_offset, finished=True) for line in source.partitions
+    }
 
 
 def views(

@@ -132,6 +132,25 @@ class StreamingQuery:
         with self._lock:
             self._tables.setdefault(sink, []).append(table)
 
+    # -- asked by a preview -------------------------------------------------------------------------------------
+
+    def row_count(self) -> int:
+        """Rows that arrived in sinks of this process."""
+        with self._lock:
+            return sum(table.num_rows for tables in self._tables.values() for table in tables)
+
+    def has_read_all(self) -> bool:
+        """Whether something was read, and everything that the sources hold now is committed."""
+        return self.last_progress is not None and self._driver is not None and self._driver.has_read_all()
+
+    def end_input(self) -> None:
+        """Take what was read until now for all input: windows close, and the query ends."""
+
+        async def end(driver: Driver) -> None:
+            driver.end_input()
+
+        self._ask(end)
+
     # -- asked by the user --------------------------------------------------------------------------------------
 
     def await_termination(self, timeout: float | None = None) -> bool:

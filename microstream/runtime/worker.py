@@ -33,6 +33,7 @@ from microstream.plan.stages import Operator
 from microstream.runtime.connecting import connector_of
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
+from microstream.runtime.event_times import timed_metas
 from microstream.runtime.incoming import Incoming, read_sources
 from microstream.runtime.places import numbered, places_of_reads, places_of_results
 from microstream.runtime.sealer import Part, Sealer
@@ -41,6 +42,7 @@ from microstream.runtime.task import (
     Attempt,
     Execution,
     OutboxPart,
+    PartitionMeta,
     PublishReceipt,
     PublishTask,
     RunPart,
@@ -167,7 +169,7 @@ class LaneWorker:
             ranges=task.ranges,
             closing=task.closing,
             consumed=task.upstream,
-            partitions=incoming.metas,
+            partitions=self._timed(task, incoming, leaving),
             late_rows=tuple(leaving.late_rows.items()),
             changes=tuple(changes),
             outputs=outputs,
@@ -197,6 +199,14 @@ class LaneWorker:
         nodes = [operator.node for operator in self._job.stages.operators if operator.level == task.level]
         found = [(node, entering.get(id(node))) for node in nodes]
         return places_of_results([(node, rows) for node, rows in found if rows is not None])
+
+    def _timed(self, task: StageTask, incoming: Incoming, leaving: Leaving) -> tuple[PartitionMeta, ...]:
+        """What the ledger learns; of sources whose event time the plan sets, from the rows that got it."""
+        stages = self._job.stages
+        if not stages.timed:
+            return incoming.metas
+        limits = {s.name: task.attempt.batch_time_us + s.max_ahead_us for s in stages.sources if s.name in stages.timed}
+        return timed_metas(incoming, leaving.timed, limits)
 
     def _instantiated(self) -> Instances:
         """The classes given to `map_batches`, called. Raises UserFunctionError."""

@@ -112,15 +112,15 @@ def test_after_mending_the_function_nothing_is_lost_and_nothing_twice(
 
 
 @pytest.mark.parametrize(
-    ("fn", "said"),
+    ("fn", "at", "said"),
     [
-        (drop_column, "wrong columns (missing: n; not declared: none). Expected exactly: user, n"),
-        (add_column, "wrong columns (missing: none; not declared: more). Expected exactly: user, n"),
-        (no_frame, "returned NoneType. Return a pandas DataFrame or an Arrow table"),
+        (drop_column, 3, "wrong columns (missing: n; not declared: none). Expected exactly: user, n"),
+        (add_column, 0, "wrong columns (missing: none; not declared: more). Expected exactly: user, n"),
+        (no_frame, 0, "returned NoneType. Return a pandas DataFrame or an Arrow table"),
     ],
 )
-def test_a_function_that_returns_other_columns_is_told_which(
-    broker: Broker, client: Client, tmp_path: Path, fn: Callable[[pd.DataFrame], Any], said: str
+def test_a_function_that_returns_other_columns_is_told_which_and_for_which_row(
+    broker: Broker, client: Client, tmp_path: Path, fn: Callable[[pd.DataFrame], Any], at: int, said: str
 ) -> None:
     source, sink = topic(broker), topic(broker, "out")
     append(broker, source, range(10, 20))
@@ -132,7 +132,7 @@ def test_a_function_that_returns_other_columns_is_told_which(
     error = caught.value
     assert (error.batch, error.lane) == (0, 0)
     assert fn.__name__ in error.operator
-    assert error.position == f"{source}-0 offsets 0 to 9"
+    assert error.position == f"{source}-0 offset {at}"
     assert said in str(error)
     assert ".." not in str(error)
     assert numbers(broker, sink) == []

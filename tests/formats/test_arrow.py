@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from tables import SCHEMA, rows, table_of
+from any_tables import SCHEMA, rows, table_of
 
 from microstream.formats.arrow import MOST_BYTES, ArrowDecoder, ArrowEncoder
 

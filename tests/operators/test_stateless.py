@@ -246,11 +246,15 @@ def test_a_row_whose_source_is_unknown_has_no_origin() -> None:
         (lambda frame: None, ["NoneType"]),
     ],
 )
-def test_missing_and_extra_columns_are_both_told_and_blamed_on_no_row(fn: Any, words: list[str]) -> None:
-    found = failure(mapped(fn), rows_of(NUMBERS, x=[1, 2], y=[0.0, 1.0]))
+def test_missing_and_extra_columns_are_both_told_and_blamed_on_the_first_row_that_has_them(
+    fn: Any, words: list[str]
+) -> None:
+    node = mapped(lambda frame: fn(frame) if (frame["x"] == 13).any() else frame)
+
+    found = failure(node, rows_of(NUMBERS, 500, x=[1, 13, 2, 13], y=[0.0, 1.0, 0.0, 1.0]))
 
     assert all(word in str(found.cause) for word in words)
-    assert found.row is None
+    assert (found.row, found.origin) == (1, 501)
 
 
 @pytest.mark.parametrize("batch_format", ["pandas", "arrow"])
