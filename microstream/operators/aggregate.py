@@ -34,6 +34,9 @@ __all__ = ["END", "finish", "merge", "partial", "partial_schema", "shape"]
 END: Final = "window_end"
 """Column of partials: end of the window, exclusive, int64 microseconds since 1970 UTC."""
 
+SHORT_BYTES: Final = 2**31 - 1
+"""What a text column with 32-bit offsets can hold."""
+
 
 def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Places] = lambda: NOWHERE) -> pa.Table:
     """One row per key and window among the rows of a lane and batch.
@@ -74,10 +77,7 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
 
 
 def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
-    """One row per key and window; associative and commutative, float sums up to rounding.
-
-    Rows come in order of first appearance: partials sorted by `window_end` stay sorted.
-    """
+    """One row per key and window, in no order; associative and commutative, float sums up to rounding."""
     by = {name: partials.column(name) for name in (*node.keys, END)}
     foldings = [fold.merge(_state(fold, partials)) for fold in _folds(node)]
     return _as(partial_schema(node), _fold(by, foldings))
@@ -154,7 +154,7 @@ def _mask(aggregate: Aggregate, windowed: Windowed, node: WindowAggregate) -> pa
 
 def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
     """Columns of `by` and of each folding's state, one row per group, by one pass of Arrow over the rows."""
-    columns = dict(by)
+    columns = {name: _short(key) for name, key in by.items()}
     folds: list[Any] = []
     for ask in (ask for folding in foldings for ask in folding.asks):
         if ask.column is None:
@@ -177,6 +177,12 @@ def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
         at += len(folding.asks)
         found += answers if folding.collect is None else folding.collect(answers, groups)
     return found
+
+
+def _short(key: Any) -> Any:
+    """Text with 32-bit offsets, which `_as` undoes: Arrow groups it about ten times as fast as `large_string`."""
+    kind = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(key.type)
+    return key if kind is None or key.nbytes > SHORT_BYTES else key.cast(kind)
 
 
 def _as(schema: pa.Schema, columns: Sequence[Any]) -> pa.Table:
