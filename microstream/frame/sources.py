@@ -18,7 +18,7 @@ from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
 
-__all__ = ["concat", "from_pandas", "read_kafka", "read_rate"]
+__all__ = ["concat", "delay_of", "from_pandas", "read_kafka", "read_rate", "with_event_time"]
 
 
 def read_kafka(
@@ -94,9 +94,9 @@ def read_kafka(
         Source(
             name=name or ",".join(names),
             spec=spec,
-            schema=_with_event_time(parse_schema(schema), event_time),
+            schema=with_event_time(parse_schema(schema), event_time),
             event_time=event_time,
-            delay_us=_delay(watermark, event_time),
+            delay_us=delay_of(watermark, event_time),
             idle_timeout_us=None if idle_timeout is None else duration_us(idle_timeout, argument="idle_timeout"),
             max_ahead_us=duration_us(max_ahead, argument="max_ahead"),
         )
@@ -171,7 +171,7 @@ def from_pandas(
     2  3
     """
     frames = _frames(data, batches)
-    schema = _with_event_time(schema_of(pd.concat(frames, ignore_index=True), "from_pandas", objects=True), event_time)
+    schema = with_event_time(schema_of(pd.concat(frames, ignore_index=True), "from_pandas", objects=True), event_time)
     if event_time is not None:
         _require_times(frames, event_time)
     try:
@@ -184,7 +184,7 @@ def from_pandas(
             spec=MemorySource(tables=tables),
             schema=schema,
             event_time=event_time,
-            delay_us=_delay(watermark, event_time),
+            delay_us=delay_of(watermark, event_time),
         )
     )
 
@@ -232,7 +232,7 @@ def _require_times(frames: list[pd.DataFrame], event_time: str) -> None:
             )
 
 
-def _with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
+def with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
     """`schema`, whose event time is never null: a record without one is a bad record (semantics 18)."""
     at = -1 if event_time is None else schema.get_field_index(event_time)
     if event_time is not None and at < 0:
@@ -240,7 +240,8 @@ def _with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
     return schema if at < 0 else schema.set(at, schema.field(at).with_nullable(False))
 
 
-def _delay(watermark: str | None, event_time: str | None) -> int:
+def delay_of(watermark: str | None, event_time: str | None) -> int:
+    """How late a row may be, in microseconds. Raises PlanError where there is no event time, or no duration."""
     if watermark is None:
         return 0
     if event_time is None:

@@ -139,12 +139,13 @@ async def _refuse_more_input(before: Manifest, watched: SourceWatch) -> None:
         return
     bounds = await watched.bounds()
     for source in before.sources:
-        for line in source.partitions:
-            at = bounds.get(source.name, {}).get(line.partition)
-            if at is not None and at.end > line.next_offset:
+        read = {line.partition: line.next_offset for line in source.partitions}
+        for partition, at in bounds.get(source.name, {}).items():
+            following = read.get(partition, at.low)
+            if at.end > following:
                 raise PlanError(
                     f"the query of checkpoint {before.url} is finished, but source {source.name} has more input "
-                    f"({line.partition} from offset {line.next_offset} on). Use a new checkpoint folder."
+                    f"({partition} from offset {following} on). Use a new checkpoint folder."
                 )
 
 
