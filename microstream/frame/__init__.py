@@ -18,6 +18,7 @@ from microstream.errors import (
 from microstream.frame.columns import col
 from microstream.frame.compute import compute
 from microstream.frame.files import read_files
+from microstream.frame.inference import infer_schema
 from microstream.frame.sinks import StreamSink, start
 from microstream.frame.sources import concat, from_pandas, read_kafka, read_rate
 from microstream.frame.stream import StreamFrame
@@ -47,6 +48,7 @@ __all__ = [
     "continuously",
     "every",
     "from_pandas",
+    "infer_schema",
     "queries",
     "read_files",
     "read_kafka",

@@ -9,8 +9,10 @@ from typing import Any, Literal
 from microstream.clock import duration_us
 from microstream.connectors.files.decode import Format, check_schema
 from microstream.connectors.files.listing import absolute
+from microstream.connectors.files.sample import infer_files
 from microstream.connectors.files.source import FileSource
 from microstream.errors import PlanError
+from microstream.frame.inference import SAMPLE, show
 from microstream.frame.sources import delay_of, with_event_time
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, parse_schema
@@ -34,7 +36,7 @@ def read_files(
     path: Path | Sequence[Path],
     *,
     format: Format | None = None,
-    schema: Schema,
+    schema: Schema | None = None,
     event_time: str | None = None,
     watermark: str | None = None,
     watch: bool = False,
@@ -61,7 +63,8 @@ def read_files(
         "json" (an object per line), "csv" (the first line names the columns; no value holds a line break) or "parquet".
         By default what the path ends with. Names that end in .gz, .bz2, .xz or .zst are decompressed (not Parquet).
     schema
-        As in `read_kafka`. Columns that are not named are ignored.
+        As in `read_kafka`. Columns that are not named are ignored. None: inferred from the first 1,000 lines, or from
+        the first Parquet file, and printed; the first start stores it in the checkpoint, and later ones go by that.
     event_time
         Column that says when the event happened; needed for windows. A row where it is null is a bad record.
     watermark
@@ -109,13 +112,18 @@ def read_files(
         on_data_loss=on_data_loss,
         storage_options=dict(storage_options or {}),
     )
-    columns = with_event_time(parse_schema(schema), event_time)
+    inferred = None
+    if schema is None:
+        inferred = with_event_time(infer_files(spec, event_time=event_time, count=SAMPLE), event_time)
+        show(inferred, spec.target)
+    columns = inferred or with_event_time(parse_schema({} if schema is None else schema), event_time)
     check_schema(spec.format, columns)
     return StreamFrame(
         Source(
             name=name or ",".join(os.fspath(one) for one in given),
             spec=spec,
             schema=columns,
+            inferred=inferred,
             event_time=event_time,
             delay_us=delay_of(watermark, event_time),
             idle_timeout_us=None if idle_timeout is None else duration_us(idle_timeout, argument="idle_timeout"),

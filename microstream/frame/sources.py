@@ -14,6 +14,7 @@ from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
 from microstream.connectors.rate import source as rate
 from microstream.errors import PlanError
+from microstream.frame.inference import infer_topics, show
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
@@ -25,7 +26,7 @@ def read_kafka(
     topics: str | Sequence[str],
     *,
     bootstrap_servers: str,
-    schema: Schema,
+    schema: Schema | None = None,
     format: Literal["json"] = "json",
     event_time: str | None = None,
     watermark: str | None = None,
@@ -50,6 +51,8 @@ def read_kafka(
     schema
         Column names to types: "int64" (never null), "Int64", "float64", "bool", "boolean", "str", "timestamp[ms]" (ISO
         text), "epoch[ms]" (a number), "list[...]", nested mappings; or a `pyarrow.Schema`. Other fields are ignored.
+        None: inferred from the newest 1,000 records, as by `infer_schema`, and printed. The first start stores it in
+        the checkpoint; later ones go by that, whatever the newest records are then.
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark
@@ -76,7 +79,9 @@ def read_kafka(
     Raises
     ------
     PlanError
-        A type is not known, or `event_time` is no time column.
+        A type is not known, `event_time` is no time column, or records disagree about a schema that is not given.
+    ConnectorError
+        A schema is to be inferred, and the topic is missing or out of reach.
     """
     names = (topics,) if isinstance(topics, str) else tuple(topics)
     spec = KafkaSource(
@@ -90,11 +95,16 @@ def read_kafka(
         on_data_loss=on_data_loss,
         config=tuple(sorted((config or {}).items())),
     )
+    inferred = None
+    if schema is None:
+        inferred = with_event_time(infer_topics(spec.cluster, names, event_time), event_time)
+        show(inferred, ",".join(names))
     return StreamFrame(
         Source(
             name=name or ",".join(names),
             spec=spec,
-            schema=with_event_time(parse_schema(schema), event_time),
+            schema=inferred or with_event_time(parse_schema({} if schema is None else schema), event_time),
+            inferred=inferred,
             event_time=event_time,
             delay_us=delay_of(watermark, event_time),
             idle_timeout_us=None if idle_timeout is None else duration_us(idle_timeout, argument="idle_timeout"),

@@ -35,6 +35,7 @@ __all__ = [
     "optimise",
     "prune_columns",
     "rewrite",
+    "with_children",
 ]
 
 Rule = Callable[[Node], Node]

@@ -24,6 +24,7 @@ from microstream.checkpoint.takeover import (
 )
 from microstream.connectors.protocol import SinkConnector
 from microstream.errors import CheckpointError, PlanError, UnreachableError
+from microstream.runtime.connecting import remember_schemas
 from microstream.runtime.patience import patiently
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import StartOffsets, first_manifest, new_sources, resumed
@@ -71,7 +72,9 @@ async def open_head(query: QuerySpec, ports: Ports, watched: SourceWatch, announ
         announce,
         lambda: fence(store, lambda newest: _follow(newest, query, ports, job.job, epoch, starts), epoch=epoch),
     )
-    return await _continue(fenced, query, ports, starts, announce)
+    first = await _continue(fenced, query, ports, starts, announce)
+    await _patient(query, ports, announce, lambda: remember_schemas(stages.sources, store))
+    return first
 
 
 def _follow(
