@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
@@ -155,7 +155,9 @@ def from_pandas(
     Parameters
     ----------
     data
-        A frame, or a list of frames with the same columns: one batch each, in this order. The index is ignored.
+        A frame, or a list of frames with the same columns: one batch each, in this order. The i-th frames of several
+        sources come together; an empty frame is a batch without rows, after the last one the source is finished. The
+        index is ignored.
     event_time
         Time column, needed for windows; never null.
     watermark
@@ -168,7 +170,7 @@ def from_pandas(
     Raises
     ------
     PlanError
-        Frames differ in columns or types, a type cannot be told, or an event time is null.
+        Frames differ in columns or types, there is no column, a type cannot be told, or an event time is null.
 
     Examples
     --------
@@ -181,11 +183,16 @@ def from_pandas(
     2  3
     """
     frames = _frames(data, batches)
-    schema = with_event_time(schema_of(pd.concat(frames, ignore_index=True), "from_pandas", objects=True), event_time)
+    # A frame without rows has columns of types that say nothing, unless no frame has any.
+    telling = [frame for frame in frames if len(frame)] or frames
+    schema = with_event_time(schema_of(pd.concat(telling, ignore_index=True), "from_pandas", objects=True), event_time)
     if event_time is not None:
         _require_times(frames, event_time)
     try:
-        tables = tuple(to_table(frame, schema, f"from_pandas, frame {at}") for at, frame in enumerate(frames))
+        tables = tuple(
+            to_table(frame, schema, f"from_pandas, frame {at}") if len(frame) else schema.empty_table()
+            for at, frame in enumerate(frames)
+        )
     except WrongColumnsError as problem:
         raise PlanError(str(problem)) from problem
     return StreamFrame(
@@ -217,19 +224,34 @@ def concat(frames: Sequence[StreamFrame]) -> StreamFrame:
 def _frames(data: Any, batches: int | None) -> list[pd.DataFrame]:
     if isinstance(data, pd.DataFrame):
         count = 1 if batches is None else batches
-        if count < 1:
-            raise PlanError(f"from_pandas: batches={batches} must be at least 1.")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise PlanError(f"from_pandas: batches={batches!r} must be a whole number, at least 1.")
+        _require_columns(data)
         bounds = [len(data) * at // count for at in range(count + 1)]
         return [data.iloc[low:high] for low, high in itertools.pairwise(bounds)]
+    if not isinstance(data, Iterable):
+        raise PlanError(f"from_pandas: {data!r} is neither a pandas frame nor a list of them.")
     frames = list(data)
     if batches is not None:
         raise PlanError("from_pandas: batches= cuts one frame; a list of frames is cut already.")
     if not frames or not all(isinstance(frame, pd.DataFrame) for frame in frames):
         raise PlanError("from_pandas: give a pandas frame or a list of them, at least one.")
+    _require_columns(frames[0])
     columns = [list(frame.columns) for frame in frames]
-    if any(sorted(map(str, names)) != sorted(map(str, columns[0])) for names in columns):
-        raise PlanError(f"from_pandas: frames must have the same columns: {columns[0]} and {columns[-1]}.")
+    for at, names in enumerate(columns):
+        if sorted(map(str, names)) != sorted(map(str, columns[0])):
+            raise PlanError(
+                f"from_pandas: frames must have the same columns, but frame 0 has {columns[0]} and frame {at} {names}. "
+                "Use reindex(columns=) on one of them."
+            )
     return frames
+
+
+def _require_columns(frame: pd.DataFrame) -> None:
+    if not len(frame.columns):
+        raise PlanError(
+            "from_pandas: the frame has no columns. The index is not one: turn it into columns with reset_index()."
+        )
 
 
 def _require_times(frames: list[pd.DataFrame], event_time: str) -> None:
