@@ -18,6 +18,8 @@ LISTING_SHARE = 20
 """A folder is listed so rarely that it takes a twentieth of the time."""
 QUICK_US = 2_000
 """A listing that takes less is done whenever somebody asks: what was written before the question is in the answer."""
+GONE_KEPT = 100_000
+"""So many files that were removed are remembered, in case they come back."""
 REMOTE_EVERY_US = 5_000_000
 """Buckets charge for each listing."""
 
@@ -51,6 +53,8 @@ class FileProbe:
         self._journal, self._clock = Journal(log), clock
         self._next: int | None = None
         self._known: dict[str, Listed] = {}
+        self._there: set[str] | None = None
+        """Paths of the last look; None before the first."""
         self._ends: dict[str, int] = {}
         self._due_us: int | None = None
         """When to look again; None before the first look."""
@@ -58,7 +62,7 @@ class FileProbe:
     def start_offsets(self, start: str) -> Mapping[str, int]:
         """Where a new query begins, of the files that are known already; nothing is written down yet."""
         self._catch_up()
-        self._drop_gone(self._look())
+        self._there = {one.path for one in self._look()}
         lows = self._lows()
         return lows if start == "earliest" else {name: self._ends.get(name, 0) for name in lows}
 
@@ -87,13 +91,13 @@ class FileProbe:
         """Nothing to let go of."""
 
     def _update(self) -> None:
-        # First what is written down, then what is there: a file of the log that is missing then is truly gone.
         self._catch_up()
         began_us = self._clock.now_us()
         found = self._look()
         took_us = self._clock.now_us() - began_us
-        self._refuse_changes(found)
-        self._drop_gone(found)
+        self._compare(found)
+        self._there = {one.path for one in found}
+        self._forget_oldest()
         while new := [one for one in found if one.path not in self._known]:
             self._add(new[:FILES_PER_ENTRY])
         pause_us = 0 if took_us < QUICK_US else LISTING_SHARE * took_us
@@ -128,22 +132,28 @@ class FileProbe:
         else:
             self._catch_up()
 
-    def _refuse_changes(self, found: Sequence[Found]) -> None:
+    def _compare(self, found: Sequence[Found]) -> None:
+        """Refuse files that were changed in their place. One that was gone and came back is known if it is the same."""
         for one in found:
             before = self._known.get(one.path)
-            changed = before is not None and (before.size, before.version) != (one.size, one.version)
-            if changed and self._on_data_loss == "fail":
+            if before is None or (before.size, before.version) == (one.size, one.version):
+                continue
+            if self._there is not None and one.path not in self._there:
+                del self._known[one.path]
+            elif self._on_data_loss == "fail":
                 raise changed_file(one.path)
 
-    def _drop_gone(self, found: Sequence[Found]) -> None:
-        """Forget files that were removed: so what is known is never more than what is there."""
-        there = {one.path for one in found}
-        self._known = {path: file for path, file in self._known.items() if path in there}
+    def _forget_oldest(self) -> None:
+        """Bound what is known: files that are there, and some that were; a listing may miss one for a while."""
+        gone = [path for path in self._known if path not in (self._there or ())]
+        for path in gone[: max(0, len(gone) - GONE_KEPT)]:
+            del self._known[path]
 
     def _lows(self) -> dict[str, int]:
         """First offset of each partition whose file is still there; the end, if all are gone."""
         lows = dict(self._ends) or {name_of(0): 0}
-        for file in self._known.values():
+        there = self._known if self._there is None else self._there & self._known.keys()
+        for file in map(self._known.__getitem__, there):
             lows[file.partition] = min(lows[file.partition], file.first)
         return lows
 

@@ -92,7 +92,24 @@ def test_files_are_dealt_out_from_the_first_partition_on_by_time_of_change_and_n
     assert [Path(file.path).name for file in journal.files("files-0", 0, 2)] == ["b", "a"]
 
 
-def test_what_was_removed_is_no_longer_known_and_moves_the_low_end(tmp_path: Path) -> None:
+def test_a_file_that_comes_back_is_known_if_it_is_the_same_and_new_if_it_is_another(tmp_path: Path) -> None:
+    store, away = MemoryStore(), tmp_path / "_away"
+    watching = probe(tmp_path, store)
+    put(tmp_path, "a", "b")
+    before = watching.bounds()
+
+    (tmp_path / "a").rename(away)
+    watching.bounds()
+    away.rename(tmp_path / "a")
+    assert watching.bounds() == probe(tmp_path, store).bounds() == before
+
+    (tmp_path / "a").rename(away)
+    watching.bounds()
+    put(tmp_path, "a")
+    assert watching.bounds()["files-0"].end == before["files-0"].end + 1
+
+
+def test_what_was_removed_moves_the_low_end(tmp_path: Path) -> None:
     store = MemoryStore()
     watching = probe(tmp_path, store)
     for name in "abc":

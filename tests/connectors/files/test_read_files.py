@@ -316,6 +316,27 @@ def test_a_bucket_is_read_like_a_folder(s3_options: dict[str, Any], threads: Cli
         ids_of("s3://bucket/nothing", storage_options=s3_options)
 
 
+def test_a_watched_bucket_is_read_once_with_its_checkpoint_beside_it(
+    s3_options: dict[str, Any], threads: Client, tmp_path: Path
+) -> None:
+    url, read = "s3://bucket/" + tmp_path.name, []
+    for at in range(3):
+        if at < 2:
+            sample(5 + at).to_parquet(f"{url}/in/{at}.parquet", storage_options=to_pandas(s3_options))
+        query = ms.start(
+            ms.read_files(f"{url}/in", format="parquet", watch=True, storage_options=s3_options).to_memory(),
+            name="bucket",
+            checkpoint=f"{url}/checkpoint",
+            storage_options=s3_options,
+            trigger=ms.available_now(),
+            client=threads,
+        )
+        query.await_termination(60)
+        read.append(len(query.table()))
+
+    assert read == [5, 6, 0]
+
+
 def to_pandas(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "key": options["key"],
