@@ -58,7 +58,7 @@ def read_files(
     ----------
     path
         A file, a folder (with all folders below it), a glob, or a list of these, which is read in the order given; on
-        this machine or as a URL such as "s3://bucket/in/*.json".
+        this machine or as a URL such as "s3://bucket/in".
     format
         "json" (an object per line), "csv" (the first line names the columns; no value holds a line break) or "parquet".
         By default what the path ends with. Names that end in .gz, .bz2, .xz or .zst are decompressed (not Parquet).

@@ -58,9 +58,9 @@ def filesystem_of(paths: Sequence[str], storage_options: Mapping[str, Any]) -> A
     if len(protocols) > 1:
         raise PlanError(f"read_files: {' and '.join(sorted(protocols))} paths in one source. Use ms.concat of two.")
     [protocol] = protocols
-    options = {**storage_options, "use_listings_cache": False, "skip_instance_cache": True}
     try:
-        return fsspec.filesystem(protocol, **options)
+        # One client for all readers of a process: connecting to a bucket takes longer than reading a small file.
+        return fsspec.filesystem(protocol, **{**storage_options, "use_listings_cache": False})
     except (ImportError, ValueError) as problem:
         raise PlanError(f"read_files: {paths[0]}: {problem}") from problem
 

@@ -316,9 +316,7 @@ def test_a_bucket_is_read_like_a_folder(s3_options: dict[str, Any], threads: Cli
         ids_of("s3://bucket/nothing", storage_options=s3_options)
 
 
-def test_a_watched_bucket_is_read_once_with_its_checkpoint_beside_it(
-    s3_options: dict[str, Any], threads: Client, tmp_path: Path
-) -> None:
+def test_a_watched_bucket_is_read_once(s3_options: dict[str, Any], threads: Client, tmp_path: Path) -> None:
     url, read = "s3://bucket/" + tmp_path.name, []
     for at in range(3):
         if at < 2:
@@ -326,8 +324,7 @@ def test_a_watched_bucket_is_read_once_with_its_checkpoint_beside_it(
         query = ms.start(
             ms.read_files(f"{url}/in", format="parquet", watch=True, storage_options=s3_options).to_memory(),
             name="bucket",
-            checkpoint=f"{url}/checkpoint",
-            storage_options=s3_options,
+            checkpoint=str(tmp_path),
             trigger=ms.available_now(),
             client=threads,
         )
