@@ -109,6 +109,33 @@ def test_a_large_file_is_cut_into_many_batches(tmp_path: Path, threads: Client, 
     assert query.last_progress["batchId"] > 3
 
 
+@pytest.mark.parametrize("format", WRITERS)
+def test_a_query_that_was_stopped_in_the_middle_of_a_file_goes_on_there(
+    tmp_path: Path, threads: Client, format: str
+) -> None:
+    frame = sample(6_000)
+    WRITERS[format](frame, tmp_path / f"large.{format}")
+    rows = ms.read_files(tmp_path / f"large.{format}", schema=SCHEMA)
+    tables = []
+    while sum(map(len, tables)) < len(frame):
+        query = ms.start(
+            rows.to_memory(),
+            name="stopped",
+            checkpoint=str(tmp_path / "checkpoint"),
+            client=threads,
+            trigger="1ms",
+            max_records=50,
+        )
+        while query.is_active and not len(query.table()):
+            query.await_termination(0.01)
+        if len(tables) < 2:
+            query.stop()
+        query.await_termination(60)
+        tables.append(query.table())
+
+    assert_frame_equal(pd.concat(tables, ignore_index=True)[["id", "price"]], frame[["id", "price"]])
+
+
 def test_hidden_and_empty_files_and_those_below_hidden_folders_are_left_out(tmp_path: Path) -> None:
     put(tmp_path, "a", 1)
     put(tmp_path, "deep/er/b", 2)
