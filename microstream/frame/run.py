@@ -11,6 +11,7 @@ import pyarrow as pa
 from microstream.clock import duration_us
 from microstream.connectors.memory.sink import MemorySink
 from microstream.errors import PlanError
+from microstream.frame.inference import recalled
 from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
 from microstream.plan.nodes import Node, Sink, WindowAggregate
@@ -37,7 +38,7 @@ def start_sinks(
     settings: Mapping[str, Any],
 ) -> query.StreamingQuery:
     """Compile `sinks` into one query and start it (see `ms.start`)."""
-    stages = cut(sinks)
+    stages = cut(recalled(sinks, checkpoint, storage_options))
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
     if checkpoint is None and durable:
         raise PlanError(
