@@ -272,7 +272,9 @@ def _frozen(value: Any) -> Any:
         return value
     if isinstance(value, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
         return _frozen(list(value.tolist()))
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, list):
         return [_frozen(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((_frozen(item) for item in value), key=repr)
