@@ -25,8 +25,8 @@ def check_cuts(
     """Raise AssertionError unless `build` gives the same rows for every cut of `df` that is tried.
 
     A function that looks across the rows it is given, such as `lambda frame: frame["x"].mean()`, silently works on one
-    batch at a time. All rows as one batch are compared with halves, with cuts after each of the first rows, with one row
-    per batch, and with an empty batch among others.
+    batch at a time. All rows as one batch are compared with halves, with cuts after each of the first rows, with one
+    row per batch, and with an empty batch among others.
 
     Parameters
     ----------
