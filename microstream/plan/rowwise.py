@@ -182,7 +182,8 @@ def _fillna(values: pd.Series[Any], value: Any) -> Any:
     common = _common(values, value)
     masked = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
     lossy = masked and pd.api.types.is_integer_dtype(values.dtype) and not pd.api.types.is_integer_dtype(common)
-    if lossy or (common.kind == "O" and not isinstance(values.dtype, pd.ArrowDtype)):
+    objects = isinstance(common, np.dtype) and common.kind == "O" and not isinstance(values.dtype, pd.ArrowDtype)
+    if lossy or objects:
         raise TypeError(f"{value!r:.100} cannot be among values of {values.dtype}")
     return values.fillna(value)
 

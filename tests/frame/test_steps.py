@@ -21,7 +21,7 @@ BOUND = 1
 NAMES = ["a", "ß"]
 STEPS: dict[str, Callable[[Any], Any]] = {
     "dropna": lambda f: f.dropna(),
-    "dropna all": lambda f: f.drop(columns=["row", "i", "b"]).dropna(how="all"),
+    "dropna all": lambda f: f.dropna(how="all", subset=["n", "f", "m", "s"]),
     "dropna subset": lambda f: f.dropna(subset=["s", "n"]),
     "dropna one": lambda f: f.dropna(subset="t"),
     "dropna thresh": lambda f: f.dropna(thresh=7),

@@ -40,7 +40,7 @@ def by_text(frame: ms.StreamFrame, delay: str) -> ms.StreamFrame:
 
 
 @given(batches=st.lists(st.lists(SECONDS, max_size=4), min_size=1, max_size=4), delay_s=st.integers(0, 90))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 def test_a_parsed_time_does_what_the_same_time_of_the_source_does(batches: list[list[int]], delay_s: int) -> None:
     data, delay = [events(seconds) for seconds in batches], f"{delay_s}s"
     own = sums(ms.from_pandas(data, event_time="ts", watermark=delay))
