@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -106,11 +110,26 @@ def test_the_console_needs_no_checkpoint_and_a_function_does() -> None:
     assert not frame.to_console()._node.spec.durable
 
 
+async def waiting(rows: pd.DataFrame, batch: ms.Batch) -> None:
+    """Would have to be awaited."""
+
+
+def yielding(rows: pd.DataFrame, batch: ms.Batch) -> Iterator[int]:
+    yield len(rows)
+
+
+def guarded(lock: Any, rows: pd.DataFrame, batch: ms.Batch) -> None:
+    """Holds what only this process has."""
+
+
 @pytest.mark.parametrize(
     ("write", "says"),
     [
         (lambda f: f.for_each_batch("print"), "give a function"),
         (lambda f: f.for_each_batch(lambda frame: None), "is called with a pandas frame and a batch"),
+        (lambda f: f.for_each_batch(waiting), "returns a coroutine"),
+        (lambda f: f.for_each_batch(yielding), "returns a generator"),
+        (lambda f: f.for_each_batch(functools.partial(guarded, threading.Lock())), "cannot be sent to workers"),
         (lambda f: f.to_console(0), "at least 1"),
         (lambda f: f.to_console(output_mode="update"), "needs a running aggregate"),
         (lambda f: f.to_memory(output_mode="complete"), "needs a running aggregate"),

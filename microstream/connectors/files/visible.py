@@ -92,5 +92,7 @@ def _file_system(url: str, storage_options: Mapping[str, Any] | None) -> tuple[A
     protocol, separator, _ = url.partition("://")
     if not separator:
         return fs.LocalFileSystem(), url
-    files = fsspec.filesystem(protocol, **(storage_options or {}))
+    # Another query of this process may have listed the bucket before: what came since would not be there.
+    fresh = {"use_listings_cache": False, "skip_instance_cache": True}
+    files = fsspec.filesystem(protocol, **{**(storage_options or {}), **fresh})
     return files, str(files._strip_protocol(url)).rstrip("/")
