@@ -58,7 +58,9 @@ def test_an_error_of_the_function_ends_the_query_and_the_next_start_calls_it_wit
     assert (caught.value.operator, caught.value.batch, caught.value.lane) == ("out", 1, 0)
     assert isinstance(caught.value.__cause__, ValueError)
     assert [call[0] for call in seen[:calls_before]] == [0, 1]
-    assert [call[::2] for call in seen[calls_before:]] == [(1, [2, 3, 4]), (2, [5])]
+    # At least once: the call for batch 0 may be repeated, if its confirmation had not reached a manifest.
+    assert [call[::2] for call in seen[calls_before:] if call[0] > 0] == [(1, [2, 3, 4]), (2, [5])]
+    assert all(call[2] == [0, 1] for call in seen if call[0] == 0)
     assert seen[-1][1] > seen[0][1]
 
 
