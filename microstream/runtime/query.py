@@ -188,6 +188,8 @@ class StreamingQuery:
     def process_all_available(self) -> None:
         """Wait until everything that the sources hold now is committed and published.
 
+        Rows that `to_parquet(every=)` holds are committed; they become files when it is time, or by `stop()`.
+
         Raises
         ------
         MicrostreamError
