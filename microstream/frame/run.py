@@ -19,7 +19,7 @@ from microstream.plan.stages import cut
 from microstream.runtime import query
 from microstream.runtime.trigger import Trigger, parse_trigger
 
-__all__ = ["explain_node", "results_of", "start_sinks"]
+__all__ = ["explain_node", "explain_sinks", "results_of", "start_sinks"]
 
 RESULT = "result"
 
@@ -77,7 +77,12 @@ def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
 
 def explain_node(node: Node) -> str:
     """The compiled plan of `node` as text."""
-    return explain(cut((Sink(child=node, name=RESULT, spec=MemorySink()),)))
+    return explain_sinks((Sink(child=node, name=RESULT, spec=MemorySink()),))
+
+
+def explain_sinks(sinks: tuple[Sink, ...]) -> str:
+    """The compiled plan that feeds `sinks` as text."""
+    return explain(cut(sinks))
 
 
 def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:

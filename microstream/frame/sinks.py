@@ -9,13 +9,13 @@ from typing import Any, Literal
 from microstream.connectors.kafka.spec import KafkaSink, KafkaSource
 from microstream.connectors.memory.sink import MemorySink, NullSink
 from microstream.errors import PlanError
-from microstream.frame.run import start_sinks
+from microstream.frame.run import explain_sinks, start_sinks
 from microstream.plan.nodes import Node, Sink, Source
 from microstream.plan.rules import in_order
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
 
-__all__ = ["Delivery", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
+__all__ = ["Delivery", "StreamSink", "explain", "kafka_sink", "memory_sink", "null_sink", "start"]
 
 Delivery = Literal["exactly_once", "at_least_once"]
 
@@ -134,6 +134,11 @@ def start(
         takeover=takeover,
         settings={"max_records": max_records, "max_span": max_span, "retain": retain},
     )
+
+
+def explain(*sinks: StreamSink) -> str:
+    """The compiled plan of the query that feeds all `sinks`, as text."""
+    return explain_sinks(tuple(sink._node for sink in sinks))
 
 
 def kafka_sink(
