@@ -59,7 +59,7 @@ def _status(manifest: Manifest) -> dict[str, Any]:
         "sources": [
             {
                 "name": source.name,
-                "reads": f"{source.kind} {source.target}",
+                "reads": f"{source.kind} {source.target}".strip(),
                 "partition": line.partition,
                 "next_offset": line.next_offset,
                 "status": str(line.status),
@@ -81,7 +81,7 @@ def _status(manifest: Manifest) -> dict[str, Any]:
         "sinks": [
             {
                 "name": sink.name,
-                "writes": f"{sink.kind} {sink.target}",
+                "writes": f"{sink.kind} {sink.target}".strip(),
                 "published_through": sink.published_through,
                 "pending_batches": len(sink.pending),
             }
