@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
 import pandas as pd
 
 import microstream as ms
 
+log = logging.getLogger("microstream.app")
 FRAME = pd.DataFrame(
     {"page": ["a", "b", "a", "a"], "ts": pd.to_datetime("2026-01-01") + pd.to_timedelta([0, 1, 70, 190], unit="s")}
 )
@@ -18,9 +20,15 @@ def counts(delay: str = "0s") -> ms.StreamFrame:
     return clicks.groupby("page").window(ms.tumbling("1min")).agg(n=("page", "size")).named("per-page")
 
 
+def noted(frame: pd.DataFrame) -> pd.DataFrame:
+    log.warning("%d rows", len(frame))
+    return frame
+
+
 def sinks() -> tuple[ms.StreamSink, ...]:
     found = counts()
-    return found.to_memory(name="counts"), found.late.to_null(name="late")
+    closed = found.map_batches(noted, schema=found.schema)
+    return closed.to_memory(name="counts"), found.late.to_null(name="late")
 
 
 def sink() -> ms.StreamSink:

@@ -10,6 +10,7 @@ import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import click.testing
 import orjson
@@ -39,26 +40,47 @@ def here(*arguments: str) -> click.testing.Result:
     return click.testing.CliRunner().invoke(command, list(arguments))
 
 
+def lines_of(written: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in written.splitlines() if line.startswith("{")]
+
+
+class Ran(NamedTuple):
+    """What one run left and said."""
+
+    folder: str
+    events: list[dict[str, Any]]
+    logged: list[dict[str, Any]]
+
+
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[dict[str, object]]]:
-    """A checkpoint that `microstream run --json` left, and the events that it printed."""
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A checkpoint that `microstream run --json` left, and what it printed."""
     folder = str(tmp_path_factory.mktemp("run") / "checkpoint")
-    options = ("--checkpoint", folder, "--trigger", "available_now", "--name", "pages", "--json")
+    options = ("--checkpoint", folder, "--trigger", "available_now", "--name", "pages", "--json", "--log", "json")
     result = in_a_process("run", "cli_app:sinks", *options)
     assert result.returncode == 0, result.stderr
-    return folder, [json.loads(line) for line in result.stdout.splitlines()]
+    return Ran(folder, lines_of(result.stdout), lines_of(result.stderr))
 
 
-def test_run_prints_an_event_per_batch(checkpoint: tuple[str, list[dict[str, object]]]) -> None:
-    _, events = checkpoint
+def test_run_prints_an_event_per_batch(checkpoint: Ran) -> None:
+    events = checkpoint.events
 
     assert [event["batchId"] for event in events] == list(range(len(events)))
     assert {event["name"] for event in events} == {"pages"}
-    assert sum(event["numInputRows"] for event in events) == 4  # type: ignore[misc]
+    assert sum(event["numInputRows"] for event in events) == 4
 
 
-def test_status_names_everything_that_is_in_the_checkpoint(checkpoint: tuple[str, list[dict[str, object]]]) -> None:
-    folder, events = checkpoint
+def test_lines_that_workers_log_say_what_they_are_about(checkpoint: Ran) -> None:
+    said = [line for line in checkpoint.logged if line["logger"] == "microstream.app"]
+
+    assert {line["query"] for line in said} == {"pages"}
+    assert {line["batch"] for line in said} <= {event["batchId"] for event in checkpoint.events}
+    assert sum(int(line["message"].split()[0]) for line in said) == 4
+    assert all(line["lane"] == 0 for line in said)
+
+
+def test_status_names_everything_that_is_in_the_checkpoint(checkpoint: Ran) -> None:
+    folder, events, _ = checkpoint
 
     plain, told = here("status", folder), here("status", folder, "--json")
 
@@ -70,8 +92,8 @@ def test_status_names_everything_that_is_in_the_checkpoint(checkpoint: tuple[str
     assert status["job"] in plain.stdout
 
 
-def test_checkpoints_and_state_can_be_looked_at(checkpoint: tuple[str, list[dict[str, object]]]) -> None:
-    folder, _ = checkpoint
+def test_checkpoints_and_state_can_be_looked_at(checkpoint: Ran) -> None:
+    folder = checkpoint.folder
 
     listed = [json.loads(line) for line in here("checkpoints", folder, "--json").stdout.splitlines()]
     as_table = here("state", folder, "per-page", "--batch", "0")
@@ -162,8 +184,7 @@ def test_run_stops_in_order_at_signals(number: signal.Signals, code: int, tmp_pa
     assert process.returncode == code, err
     assert "Traceback" not in err
     assert json.loads(here("status", folder, "--json").stdout)["status"] == "stopped"
-    said = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
-    assert any("finishing and publishing" in line["message"] for line in said), err
+    assert any("finishing and publishing" in line["message"] for line in lines_of(err)), err
 
 
 def test_dask_finds_the_commands() -> None:
