@@ -78,11 +78,11 @@ def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
 
 def explain_node(node: Node) -> str:
     """The compiled plan of `node` as text."""
-    return explain(cut((Sink(child=node, name=RESULT, spec=MemorySink()),)))
+    return explain_sinks((Sink(child=node, name=RESULT, spec=MemorySink()),))
 
 
 def explain_sinks(sinks: tuple[Sink, ...]) -> str:
-    """The compiled plan of a query of `sinks` as text."""
+    """The compiled plan that feeds `sinks` as text."""
     return explain(cut(sinks))
 
 

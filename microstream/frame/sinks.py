@@ -20,6 +20,7 @@ __all__ = [
     "Format",
     "OutputMode",
     "StreamSink",
+    "explain",
     "kafka_sink",
     "memory_sink",
     "null_sink",
@@ -155,6 +156,11 @@ def start(
         takeover=takeover,
         settings={"max_records": max_records, "max_span": max_span, "retain": retain},
     )
+
+
+def explain(*sinks: StreamSink) -> str:
+    """The compiled plan of the query that feeds all `sinks`, as text."""
+    return explain_sinks(tuple(sink._node for sink in sinks))
 
 
 def kafka_sink(
