@@ -14,7 +14,8 @@ from microstream.connectors.kafka.attributes import ATTRIBUTES, requested
 from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
 from microstream.errors import PlanError
-from microstream.formats.choice import check_readable, schema_without_one
+from microstream.formats.choice import check_format, check_readable, schema_without_one
+from microstream.formats.registry import RegistryConfig, registry_of
 from microstream.frame.sinks import Format
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
@@ -29,6 +30,7 @@ def read_kafka(
     bootstrap_servers: str,
     schema: Schema | None = None,
     format: Format = "json",
+    schema_registry: RegistryConfig | None = None,
     event_time: str | None = None,
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
@@ -56,7 +58,10 @@ def read_kafka(
         Not needed for "text" and "raw".
     format
         "json": one object per record. "text", "raw": one column `value` (str, binary), and that is the record. "arrow":
-        an IPC stream per record, of any number of rows.
+        an IPC stream per record, of any number of rows. "avro": in the wire format of schema registries.
+    schema_registry
+        For "avro": the URL of the registry, or settings of confluent-kafka's `SchemaRegistryClient` with "url". Without
+        `schema`, the columns are those of the newest schema of the first topic ("<topic>-value").
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark
@@ -95,12 +100,15 @@ def read_kafka(
     attributes = requested(metadata)
     if event_time == "_timestamp":
         attributes = requested({*attributes, event_time})
-    of_value = schema_without_one("read_kafka", format) if schema is None else parse_schema(schema)
+    registry = None if schema_registry is None else registry_of("read_kafka", format, schema_registry)
+    check_format("read_kafka", format, registry)
+    of_value = parse_schema(schema_without_one("read_kafka", format, names, registry) if schema is None else schema)
     check_readable("read_kafka", format, of_value)
     spec = KafkaSource(
         topics=names,
         bootstrap_servers=bootstrap_servers,
         format=format,
+        registry=registry,
         start=start,
         end=end,
         metadata=attributes,

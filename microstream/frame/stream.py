@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from microstream.errors import PlanError
+from microstream.formats.registry import RegistryConfig
 from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, resolve
@@ -209,6 +210,7 @@ class StreamFrame:
         bootstrap_servers: str | None = None,
         key: str | Sequence[str] | None = None,
         format: Format = "json",
+        schema_registry: RegistryConfig | None = None,
         delivery: Delivery = "exactly_once",
         config: Mapping[str, str | int | float | bool] | None = None,
         name: str | None = None,
@@ -227,7 +229,10 @@ class StreamFrame:
             make a JSON object.
         format
             "json": one object per row. "text", "raw": the one column `value`; null is a tombstone. "arrow": an IPC
-            stream per row, or with neither key nor headers per up to 1,000 rows.
+            stream per row, or with neither key nor headers per up to 1,000 rows. "avro": in the wire format of schema
+            registries.
+        schema_registry
+            For "avro", as for `read_kafka`; the schema of the columns is registered as "<topic>-value".
         delivery
             "exactly_once": one transaction per batch and lane. "at_least_once": repeats are possible after a failure.
         config
@@ -241,6 +246,7 @@ class StreamFrame:
             bootstrap_servers=bootstrap_servers,
             key=key,
             format=format,
+            schema_registry=schema_registry,
             delivery=delivery,
             config=config,
             name=name,

@@ -12,10 +12,14 @@ import microstream as ms
 from microstream.connectors.kafka import KafkaSink
 from microstream.connectors.protocol import Outgoing
 from microstream.errors import BadRecordError
+from microstream.formats.choice import REGISTERED
+from microstream.formats.registry import registry_of
 from microstream.testing.kafka import Broker, consume_all, produce, unique
 
 pytestmark = pytest.mark.broker
 
+MOCK = "mock://formats"
+REGISTRY = registry_of("test", "avro", MOCK)
 AT = datetime.datetime(2026, 1, 2, 3, 4, 5, 6)
 COLUMNS = {"id": "int64", "name": "str", "at": "timestamp[us]", "tags": "list[str]"}
 ROWS = [
@@ -26,6 +30,7 @@ ROWS = [
 OF_FORMAT: dict[str, tuple[dict[str, str] | None, list[dict[str, Any]]]] = {
     "json": (COLUMNS, ROWS),
     "arrow": (COLUMNS, ROWS),
+    "avro": (COLUMNS, ROWS),
     "text": (None, [{"value": "é"}, {"value": ""}]),
     "raw": (None, [{"value": b"\xff"}, {"value": b""}]),
 }
@@ -36,15 +41,33 @@ def test_what_is_written_to_a_topic_is_read_from_it(broker: Broker, format: Any)
     declared, rows = OF_FORMAT[format]
     topic = unique(f"format-{format}")
     broker.create_topic(topic)
+    registry = REGISTRY if format in REGISTERED else None
     frame = reading(broker, topic, format, declared)
-    write(KafkaSink(topic=topic, bootstrap_servers=broker.bootstrap_servers, format=format), frame.schema, rows)
+    sink = KafkaSink(topic=topic, bootstrap_servers=broker.bootstrap_servers, format=format, registry=registry)
+    write(sink, frame.schema, rows)
 
     found = pa.Table.from_pandas(frame.compute(), frame.schema, preserve_index=False)
 
     assert sorted(found.to_pylist(), key=str) == sorted(rows, key=str)
 
 
-@pytest.mark.parametrize(("format", "reason"), [("text", "not UTF-8"), ("arrow", "not an Arrow stream")])
+@pytest.mark.parametrize("format", REGISTERED)
+def test_columns_come_from_the_registry_where_none_are_declared(broker: Broker, format: Any) -> None:
+    topic = unique(f"registered-{format}")
+    broker.create_topic(topic)
+    declared = reading(broker, topic, format, COLUMNS)
+    sink = KafkaSink(topic=topic, bootstrap_servers=broker.bootstrap_servers, format=format, registry=REGISTRY)
+    write(sink, declared.schema, ROWS)
+
+    frame = reading(broker, topic, format, None)
+
+    assert [str(kind) for kind in frame.dtypes] == [str(kind) for kind in declared.dtypes]
+    assert frame.compute()["id"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("format", "reason"), [("text", "not UTF-8"), ("arrow", "not an Arrow stream"), ("avro", "not in the wire format")]
+)
 def test_a_bad_record_is_named_in_every_format(broker: Broker, format: Any, reason: str) -> None:
     topic = unique(f"bad-{format}")
     broker.create_topic(topic)
@@ -78,7 +101,14 @@ def test_rows_without_a_key_share_a_record_which_has_the_latest_time_of_theirs(b
 
 
 def reading(broker: Broker, topic: str, format: Any, schema: dict[str, str] | None) -> ms.StreamFrame:
-    return ms.read_kafka(topic, bootstrap_servers=broker.bootstrap_servers, format=format, schema=schema, end="latest")
+    return ms.read_kafka(
+        topic,
+        bootstrap_servers=broker.bootstrap_servers,
+        format=format,
+        schema_registry=MOCK if format in REGISTERED else None,
+        schema=schema,
+        end="latest",
+    )
 
 
 def write(sink: KafkaSink, schema: pa.Schema, rows: list[dict[str, Any]], event_time: str | None = None) -> None:
