@@ -1,6 +1,7 @@
 """Rows to Avro records, in the wire format of schema registries.
 
-fastavro writes them one by one: measured on one core, bids of 7 columns, 0.2 M rows/s.
+fastavro writes them one by one: measured in processor time on a busy machine, bids of 96 bytes and 7 columns, 0.08 M
+rows/s.
 """
 
 from __future__ import annotations
