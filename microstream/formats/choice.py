@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import pyarrow as pa
 
@@ -13,6 +14,8 @@ from microstream.formats.avro_encode import AvroEncoder
 from microstream.formats.avro_schema import avro_of
 from microstream.formats.json import JsonDecoder
 from microstream.formats.json_encode import JsonEncoder, check_rows
+from microstream.formats.protobuf import ProtobufDecoder, ProtobufEncoder, message_columns
+from microstream.formats.protobuf_schema import file_of
 from microstream.formats.protocol import Decoder, Encoder
 from microstream.formats.registry import Registry, registry_of
 from microstream.formats.text import RAW, TEXT, RawDecoder, TextDecoder, ValueEncoder, check_value_column
@@ -27,9 +30,10 @@ __all__ = [
     "schema_without_one",
 ]
 
-FORMATS = ("json", "text", "raw", "arrow", "avro")
-REGISTERED = ("avro",)
+FORMATS = ("json", "text", "raw", "arrow", "avro", "protobuf")
+REGISTERED = ("avro", "protobuf")
 """Formats whose schemas a registry holds."""
+PACKAGES = {"avro": "fastavro", "protobuf": "google"}
 
 
 def schema_without_one(where: str, format: str, topics: Sequence[str], registry: Registry | None) -> pa.Schema:
@@ -49,6 +53,8 @@ def schema_without_one(where: str, format: str, topics: Sequence[str], registry:
             return RAW
         case "avro" if registry is not None:
             return AvroReader.of(registry.latest(subject_of(topics[0]))).columns
+        case "protobuf" if registry is not None:
+            return message_columns(registry.latest(subject_of(topics[0]), form="serialized"))
         case _:
             raise PlanError(f"{where}(format={format!r}): give schema=, as in schema={{'id': 'int64', 'name': 'str'}}.")
 
@@ -59,6 +65,10 @@ def check_format(where: str, format: str, registry: Registry | None) -> None:
         raise PlanError(f"{where}(format={format!r}): must be one of {', '.join(map(repr, FORMATS))}.")
     if format in REGISTERED and registry is None:
         registry_of(where, format, None)
+    if format in REGISTERED and find_spec(PACKAGES[format]) is None:
+        raise PlanError(
+            f"{where}(format={format!r}): needs a package that is not here: pip install 'microstream[{format}]'."
+        )
     if registry is not None and format not in REGISTERED:
         raise PlanError(f"{where}(format={format!r}): schema_registry= is for {', '.join(map(repr, REGISTERED))} only.")
 
@@ -87,6 +97,8 @@ def check_writable(where: str, format: str, schema: pa.Schema) -> None:
             check_rows(schema)
         case "avro":
             avro_of(schema)
+        case "protobuf":
+            file_of(schema)
 
 
 def decoder_of(format: str, schema: pa.Schema, event_time: str | None, registry: Registry | None) -> Decoder:
@@ -100,6 +112,8 @@ def decoder_of(format: str, schema: pa.Schema, event_time: str | None, registry:
             return ArrowDecoder(schema, event_time)
         case "avro" if registry is not None:
             return AvroDecoder(schema, event_time, registry)
+        case "protobuf" if registry is not None:
+            return ProtobufDecoder(schema, event_time, registry)
         case _:
             return JsonDecoder(schema, event_time)
 
@@ -113,6 +127,8 @@ def encoder_of(format: str, schema: pa.Schema, *, topic: str, registry: Registry
             return ArrowEncoder(schema, together)
         case "avro" if registry is not None:
             return AvroEncoder(schema, registry, subject_of(topic))
+        case "protobuf" if registry is not None:
+            return ProtobufEncoder(schema, registry, subject_of(topic))
         case _:
             return JsonEncoder()
 

@@ -59,21 +59,24 @@ class Registry:
         """Where it is."""
         return str(dict(self.config)["url"])
 
-    def schema(self, schema_id: int) -> WrittenSchema:
-        """The schema of that id. Raises UnknownSchemaError, ConnectorError, UnreachableError."""
+    def schema(self, schema_id: int, form: str | None = None) -> WrittenSchema:
+        """The schema of that id, in the `form` that the registry is to give it ("serialized": Protobuf as base64).
+
+        Raises UnknownSchemaError, ConnectorError, UnreachableError.
+        """
         try:
-            found = _client(self).get_schema(schema_id, fmt="serialized")
+            found = _client(self).get_schema(schema_id, fmt=form)
         except Exception as problem:  # noqa: BLE001 - errors of the HTTP library have no common ancestor
             self._fail(problem, f"schema id {schema_id}")
-        return self._written(schema_id, found)
+        return self._written(schema_id, found, form)
 
-    def latest(self, subject: str) -> WrittenSchema:
+    def latest(self, subject: str, form: str | None = None) -> WrittenSchema:
         """The newest schema of a subject. Raises as `schema`."""
         try:
-            found = _client(self).get_latest_version(subject, fmt="serialized")
+            found = _client(self).get_latest_version(subject, fmt=form)
         except Exception as problem:  # noqa: BLE001
             self._fail(problem, f"subject {subject!r}")
-        return self._written(found.schema_id, found.schema)
+        return self._written(found.schema_id, found.schema, form)
 
     def register(self, subject: str, text: str, kind: str) -> int:
         """The id of a schema under `subject`, where it is registered if it is new. Raises as `schema`."""
@@ -85,14 +88,14 @@ class Registry:
             self._fail(problem, f"subject {subject!r}")
         return found
 
-    def _written(self, schema_id: int, found: Any) -> WrittenSchema:
+    def _written(self, schema_id: int, found: Any, form: str | None) -> WrittenSchema:
         references = []
         for reference in found.references or ():
             try:
-                version = _client(self).get_version(reference.subject, reference.version, fmt="serialized")
+                version = _client(self).get_version(reference.subject, reference.version, fmt=form)
             except Exception as problem:  # noqa: BLE001
                 self._fail(problem, f"subject {reference.subject!r}, version {reference.version}")
-            references.append((reference.name, self._written(version.schema_id, version.schema)))
+            references.append((reference.name, self._written(version.schema_id, version.schema, form)))
         return WrittenSchema(
             id=schema_id, kind=found.schema_type or "AVRO", text=found.schema_str, references=tuple(references)
         )

@@ -19,7 +19,7 @@ from microstream.runtime.trigger import Trigger
 __all__ = ["Delivery", "Format", "StreamSink", "kafka_sink", "memory_sink", "null_sink", "start"]
 
 Delivery = Literal["exactly_once", "at_least_once"]
-Format = Literal["json", "text", "raw", "arrow", "avro"]
+Format = Literal["json", "text", "raw", "arrow", "avro", "protobuf"]
 
 
 @dataclass(frozen=True, slots=True)

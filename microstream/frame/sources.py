@@ -58,10 +58,11 @@ def read_kafka(
         Not needed for "text" and "raw".
     format
         "json": one object per record. "text", "raw": one column `value` (str, binary), and that is the record. "arrow":
-        an IPC stream per record, of any number of rows. "avro": in the wire format of schema registries.
+        an IPC stream per record, of any number of rows. "avro", "protobuf": in the wire format of
+        schema registries.
     schema_registry
-        For "avro": the URL of the registry, or settings of confluent-kafka's `SchemaRegistryClient` with "url". Without
-        `schema`, the columns are those of the newest schema of the first topic ("<topic>-value").
+        For "avro" and "protobuf": the URL of the registry, or settings of confluent-kafka's `SchemaRegistryClient` with
+        "url". Without `schema`, columns are those of the newest schema of the first topic ("<topic>-value").
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark

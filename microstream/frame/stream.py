@@ -229,10 +229,10 @@ class StreamFrame:
             make a JSON object.
         format
             "json": one object per row. "text", "raw": the one column `value`; null is a tombstone. "arrow": an IPC
-            stream per row, or with neither key nor headers per up to 1,000 rows. "avro": in the wire format of schema
-            registries.
+            stream per row, or with neither key nor headers per up to 1,000 rows. "avro", "protobuf": in the wire
+            format of schema registries.
         schema_registry
-            For "avro", as for `read_kafka`; the schema of the columns is registered as "<topic>-value".
+            For "avro" and "protobuf", as for `read_kafka`; the schema of the columns is registered as "<topic>-value".
         delivery
             "exactly_once": one transaction per batch and lane. "at_least_once": repeats are possible after a failure.
         config

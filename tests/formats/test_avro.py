@@ -92,7 +92,7 @@ ALL = pa.schema(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     made=st.lists(records, max_size=5),
     damage=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 80), st.integers(0, 255)), max_size=2),
@@ -120,7 +120,7 @@ def test_reading_together_is_reading_each_by_itself(
     assert not set(untouched) & set(faults)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(made=st.lists(records, max_size=4), slow=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_columns_are_what_was_written_whatever_the_schema_of_each_record(
     made: list[dict[str, Any]], slow: list[bool]
@@ -232,7 +232,7 @@ def expected(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(made=tables.rows)
 def test_what_is_written_can_be_read_again(made: list[dict[str, Any]]) -> None:
     registry = unused_registry()

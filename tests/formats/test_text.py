@@ -60,7 +60,7 @@ def test_the_columns_are_known_and_no_others_are_possible() -> None:
         check_format("read_kafka", "cvs", None)
     with pytest.raises(PlanError, match="give schema_registry="):
         check_format("read_kafka", "avro", None)
-    with pytest.raises(PlanError, match="schema_registry= is for 'avro'"):
+    with pytest.raises(PlanError, match="schema_registry= is for 'avro', 'protobuf' only"):
         check_format("read_kafka", "json", registry_of("read_kafka", "avro", "mock://x"))
     check_writable("to_kafka", "raw", TEXT)
 

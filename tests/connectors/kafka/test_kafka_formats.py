@@ -31,6 +31,7 @@ OF_FORMAT: dict[str, tuple[dict[str, str] | None, list[dict[str, Any]]]] = {
     "json": (COLUMNS, ROWS),
     "arrow": (COLUMNS, ROWS),
     "avro": (COLUMNS, ROWS),
+    "protobuf": (COLUMNS, [{**row, "tags": ["a"] if row["tags"] else []} for row in ROWS]),
     "text": (None, [{"value": "é"}, {"value": ""}]),
     "raw": (None, [{"value": b"\xff"}, {"value": b""}]),
 }
@@ -57,7 +58,7 @@ def test_columns_come_from_the_registry_where_none_are_declared(broker: Broker, 
     broker.create_topic(topic)
     declared = reading(broker, topic, format, COLUMNS)
     sink = KafkaSink(topic=topic, bootstrap_servers=broker.bootstrap_servers, format=format, registry=REGISTRY)
-    write(sink, declared.schema, ROWS)
+    write(sink, declared.schema, OF_FORMAT[format][1])
 
     frame = reading(broker, topic, format, None)
 
@@ -66,7 +67,13 @@ def test_columns_come_from_the_registry_where_none_are_declared(broker: Broker, 
 
 
 @pytest.mark.parametrize(
-    ("format", "reason"), [("text", "not UTF-8"), ("arrow", "not an Arrow stream"), ("avro", "not in the wire format")]
+    ("format", "reason"),
+    [
+        ("text", "not UTF-8"),
+        ("arrow", "not an Arrow stream"),
+        ("avro", "not in the wire"),
+        ("protobuf", "not in the wire"),
+    ],
 )
 def test_a_bad_record_is_named_in_every_format(broker: Broker, format: Any, reason: str) -> None:
     topic = unique(f"bad-{format}")
