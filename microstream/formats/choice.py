@@ -33,7 +33,7 @@ __all__ = [
 FORMATS = ("json", "text", "raw", "arrow", "avro", "protobuf")
 REGISTERED = ("avro", "protobuf")
 """Formats whose schemas a registry holds."""
-PACKAGES = {"avro": "fastavro", "protobuf": "google"}
+PACKAGES = {"avro": "fastavro", "protobuf": "google.protobuf"}
 
 
 def schema_without_one(where: str, format: str, topics: Sequence[str], registry: Registry | None) -> pa.Schema:
@@ -65,7 +65,7 @@ def check_format(where: str, format: str, registry: Registry | None) -> None:
         raise PlanError(f"{where}(format={format!r}): must be one of {', '.join(map(repr, FORMATS))}.")
     if format in REGISTERED and registry is None:
         registry_of(where, format, None)
-    if format in REGISTERED and find_spec(PACKAGES[format]) is None:
+    if format in REGISTERED and not _is_installed(PACKAGES[format]):
         raise PlanError(
             f"{where}(format={format!r}): needs a package that is not here: pip install 'microstream[{format}]'."
         )
@@ -136,3 +136,10 @@ def encoder_of(format: str, schema: pa.Schema, *, topic: str, registry: Registry
 def subject_of(topic: str) -> str:
     """Under which the schemas of a topic's values are registered (the registries' TopicNameStrategy)."""
     return f"{topic}-value"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
+from distributed import Client
 
 import microstream as ms
 from microstream.connectors.kafka import KafkaSink
@@ -105,6 +108,40 @@ def test_rows_without_a_key_share_a_record_which_has_the_latest_time_of_theirs(b
         (b"3", at_ms + 2000),
     ]
     assert sorted(frame.compute()["id"]) == [1, 1, 2, 2, 3, 3]
+
+
+def test_a_query_turns_records_of_one_format_into_those_of_another_with_key_and_headers(
+    broker: Broker, tmp_path: Path
+) -> None:
+    source, target = unique("query-json"), unique("query-avro")
+    for topic in (source, target):
+        broker.create_topic(topic)
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+    for number in range(3):
+        producer.produce(source, b'{"id":%d}' % number, b"k%d" % number, headers=[("trace", b"%d" % number)])
+    assert producer.flush(30) == 0
+    frame = ms.read_kafka(
+        source, bootstrap_servers=broker.bootstrap_servers, schema={"id": "int64"}, metadata=["_key", "_headers"]
+    )
+
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None, set_as_default=False
+    ) as client:
+        query = frame.to_kafka(target, format="avro", schema_registry=MOCK).start(
+            checkpoint=str(tmp_path), trigger=ms.available_now(), client=client
+        )
+        query.await_termination(60)
+    found = ms.read_kafka(
+        target,
+        bootstrap_servers=broker.bootstrap_servers,
+        format="avro",
+        schema_registry=MOCK,
+        metadata=["_key", "_headers"],
+        end="latest",
+    ).compute()
+
+    rows = [(row["id"], row["_key"], list(row["_headers"])) for row in found.to_dict("records")]
+    assert sorted(rows, key=str) == [(n, b"k%d" % n, [{"key": "trace", "value": b"%d" % n}]) for n in range(3)]
 
 
 def reading(broker: Broker, topic: str, format: Any, schema: dict[str, str] | None) -> ms.StreamFrame:
