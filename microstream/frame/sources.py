@@ -16,7 +16,8 @@ from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
 from microstream.connectors.rate import source as rate
 from microstream.errors import PlanError
-from microstream.formats.choice import check_readable, schema_without_one
+from microstream.formats.choice import check_format, check_readable, schema_without_one
+from microstream.formats.registry import RegistryConfig, registry_of
 from microstream.frame.inference import infer_topics, show
 from microstream.frame.sinks import Format
 from microstream.frame.stream import StreamFrame
@@ -32,6 +33,7 @@ def read_kafka(
     bootstrap_servers: str,
     schema: Schema | None = None,
     format: Format = "json",
+    schema_registry: RegistryConfig | None = None,
     event_time: str | None = None,
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
@@ -60,7 +62,11 @@ def read_kafka(
         stores it in the checkpoint; later ones go by that, whatever the newest records are then.
     format
         "json": one object per record. "text", "raw": one column `value` (str, binary), and that is the record. "arrow":
-        an IPC stream per record, of any number of rows.
+        an IPC stream per record, of any number of rows. "avro", "protobuf": in the wire format of
+        schema registries.
+    schema_registry
+        For "avro" and "protobuf": the URL of the registry, or settings of confluent-kafka's `SchemaRegistryClient` with
+        "url". Without `schema`, columns are those of the newest schema of the first topic ("<topic>-value").
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark
@@ -101,10 +107,13 @@ def read_kafka(
     attributes = requested(metadata)
     if event_time == "_timestamp":
         attributes = requested({*attributes, event_time})
+    registry = None if schema_registry is None else registry_of("read_kafka", format, schema_registry)
+    check_format("read_kafka", format, registry)
     spec = KafkaSource(
         topics=names,
         bootstrap_servers=bootstrap_servers,
         format=format,
+        registry=registry,
         start=start,
         end=end,
         metadata=attributes,
@@ -119,7 +128,7 @@ def read_kafka(
     elif is_inferred:
         of_value = infer_topics(spec.cluster, names, event_time)
     else:
-        of_value = schema_without_one("read_kafka", format)
+        of_value = parse_schema(schema_without_one("read_kafka", format, names, registry))
     check_readable("read_kafka", format, of_value)
     declared = with_event_time(_with_attributes(of_value, attributes), event_time)
     if is_inferred:
