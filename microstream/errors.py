@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any, Self
 
-import cloudpickle
-
 __all__ = [
     "BadRecordError",
     "CheckpointError",
@@ -72,6 +70,8 @@ def _packed(cause: BaseException | None) -> bytes:
     """`cause`, or nothing if it cannot travel: user code raises what it likes, and no error may be lost for that."""
     if cause is None:
         return b""
+    import cloudpickle  # a command that only prints its help need not wait for it
+
     try:
         data: bytes = cloudpickle.dumps(cause)
     except Exception:  # noqa: BLE001 - whatever forbids it, `_said` is left
@@ -94,6 +94,8 @@ def _rebuild(
 def _unpacked(cause: bytes, said: str) -> BaseException:
     """The cause, or an exception with its text where its class cannot be rebuilt here."""
     if cause:
+        import cloudpickle
+
         try:
             found = cloudpickle.loads(cause)
         except Exception:  # noqa: BLE001 - a constructor with other arguments, a module that is not here

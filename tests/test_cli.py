@@ -74,8 +74,26 @@ def test_an_unknown_command_is_refused() -> None:
 
 
 def test_help_does_not_wait_for_pandas_arrow_and_dask() -> None:
-    heavy = "{'pandas', 'pyarrow', 'distributed', 'confluent_kafka'}"
+    heavy = "{'pandas', 'pyarrow', 'polars', 'dask', 'distributed', 'confluent_kafka', 'rich', 'importlib.metadata'}"
     program = f"import sys, microstream.cli; print(sorted({heavy} & set(sys.modules)))"
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_S)
+
+    assert result.stdout == "[]\n"
+
+
+def test_importing_microstream_imports_nothing_heavy_before_a_name_is_used() -> None:
+    heavy = "{'pandas', 'pyarrow', 'polars', 'dask', 'distributed', 'confluent_kafka', 'cloudpickle', 'typer'}"
+    program = f"import sys, microstream; print(sorted({heavy} & set(sys.modules)))"
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_S)
+
+    assert result.stdout == "[]\n"
+
+
+def test_looking_at_a_checkpoint_needs_neither_kafka_nor_a_cluster() -> None:
+    heavy = "{'polars', 'distributed', 'confluent_kafka'}"
+    program = f"import sys, microstream.runtime.opened; print(sorted({heavy} & set(sys.modules)))"
 
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=TIMEOUT_S)
 

@@ -51,3 +51,9 @@ def test_a_setting_that_is_not_possible_is_refused(values: dict[str, Any], said:
 
 def test_nothing_given_means_the_defaults() -> None:
     assert Settings.of({}) == Settings()
+
+
+def test_every_setting_is_explained_where_it_is_defined() -> None:
+    described = [line.strip() for line in (Settings.__doc__ or "").splitlines()]
+
+    assert [name for name in NAMES if name not in described] == []

@@ -1,18 +1,25 @@
 """Reference tables made from where things are defined: no second list that could be wrong.
 
-`microstream-events` gives one table per class of `microstream.observe.events`.
+`microstream-events` gives one table per class of `microstream.observe.events`, `microstream-settings` one of all
+settings, and `microstream-errors` one of all errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
+from inspect import cleandoc
 from typing import Any, NotRequired, get_args, get_origin, get_type_hints
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
+from numpydoc.docscrape import NumpyDocString
 
+from microstream import errors
 from microstream.observe import events
+from microstream.plan.text import duration
+from microstream.settings import Settings
 
 
 class Table(Directive):
@@ -67,6 +74,36 @@ class Events(Table):
             yield f"``{key}``", type_name(kind), literal(meaning)
 
 
+class SettingsTable(Table):
+    """`microstream-settings`: names as users write them, defaults, and what they mean."""
+
+    def run(self) -> list[nodes.Node]:
+        return self.parsed(list_table(("Setting", "Default", "Meaning"), self.rows(), "20 15 65"))
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        meanings = {part.name: " ".join(part.desc) for part in NumpyDocString(cleandoc(Settings.__doc__))["Attributes"]}
+        for field in fields(Settings):
+            name = field.name.removesuffix("_us")
+            default = f"{field.default:,}" if name == field.name else duration(field.default)
+            yield f"``{name}``", default, literal(meanings[field.name])
+
+
+class Errors(Table):
+    """`microstream-errors`: which error is which, from the classes."""
+
+    def run(self) -> list[nodes.Node]:
+        return self.parsed(list_table(("Error", "Is a", "Means"), self.rows(), "22 22 56"))
+
+    def rows(self) -> Iterator[tuple[str, ...]]:
+        for name in errors.__all__:
+            kind = getattr(errors, name)
+            if isinstance(kind, type):
+                bases = ", ".join(f"``{base.__name__}``" for base in kind.__bases__)
+                yield f"``{name}``", bases, literal((kind.__doc__ or "").split("\n\n")[0].replace("\n", " "))
+
+
 def setup(app: Any) -> dict[str, bool]:
     app.add_directive("microstream-events", Events)
+    app.add_directive("microstream-settings", SettingsTable)
+    app.add_directive("microstream-errors", Errors)
     return {"parallel_read_safe": True}

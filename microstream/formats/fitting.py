@@ -5,6 +5,7 @@ What does not fit is masked per value, and makes its record bad. A mask is one b
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,6 +20,8 @@ __all__ = ["check_fit", "fitted"]
 
 Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
 TIME = pa.timestamp("us")
+DAYTIME = pa.time64("us")
+DAY_US = 86_400_000_000
 EPOCHS: dict[str, pa.DataType] = {
     "epoch[s]": pa.timestamp("s"),
     "epoch[ms]": pa.timestamp("ms"),
@@ -54,7 +57,7 @@ def fitted(
             values = pa.nulls(held.num_rows, field.type)
         settled, mask = _settled(values, field)
         columns.append(settled)
-        note(broken, mask, lambda row, f=field, v=values: _fault(f, v[row].as_py()))  # type: ignore[misc]
+        note(broken, mask, partial(_fault, field, values))
         if field.name == event_time:
             note_event_times(broken, field.name, settled, latest_us)
     if not columns:  # a table without columns would forget how many rows it has
@@ -62,10 +65,13 @@ def fitted(
     return pa.Table.from_arrays(columns, schema=wanted), broken
 
 
-def _fault(field: pa.Field[Any], value: Any) -> str:
-    if value is None:
+def _fault(field: pa.Field[Any], values: Any, row: int) -> str:
+    if not values[row].is_valid:
         return f"{field.name} is null or missing, but declared not null"
-    shown = repr(value)
+    try:
+        shown = repr(values[row].as_py())
+    except (ValueError, OverflowError):  # a time that Python does not have
+        shown = str(values.slice(row, 1))
     return f"{field.name} is {shown if len(shown) <= 60 else shown[:60] + '…'}, not {field.type}"
 
 
@@ -75,7 +81,7 @@ def _settled(values: Any, field: pa.Field[Any]) -> tuple[Any, Mask]:
         settled, mask = _convert(values, field), None
     except pa.ArrowException:
         settled, mask = _one_by_one(values, field)
-    return settled, _either(mask, _forbidden_nulls(settled, field))
+    return settled, _either(mask, _forbidden(settled, field))
 
 
 def _one_by_one(values: Any, field: pa.Field[Any]) -> tuple[Any, Mask]:
@@ -95,8 +101,10 @@ def _convert(values: Any, field: pa.Field[Any]) -> Any:
     """Raises ArrowException for a value that does not fit, TypeError for a type that does not."""
     have: Any = values.type
     kind: Any = field.type
-    if have == kind:
-        return values.cast(kind)  # the names and flags of nested fields may differ
+    if pa.types.is_null(have):
+        return pa.nulls(len(values), kind)
+    if have == kind and not pa.types.is_nested(kind):
+        return _without_nan(values)
     if pa.types.is_struct(kind) and pa.types.is_struct(have):
         return _convert_struct(values, kind)
     if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_list(have):
@@ -107,10 +115,17 @@ def _convert(values: Any, field: pa.Field[Any]) -> Any:
         utc = values.cast(pa.timestamp(have.unit, "UTC")) if have.tz else values
         return utc.cast(TIME, safe=have.unit != "ns")
     if pa.types.is_floating(kind) and (pa.types.is_floating(have) or pa.types.is_integer(have)):
-        return values.cast(kind, safe=False)
+        return _without_nan(values.cast(kind, safe=False))
     if _family(have) != _family(kind):
         raise TypeError(f"{have} is not {kind}")
     return values.cast(kind)
+
+
+def _without_nan(values: Any) -> Any:
+    if not pa.types.is_floating(values.type):
+        return values
+    nan = pc.is_nan(values)
+    return pc.if_else(nan, pa.scalar(None, values.type), values) if pc.any(nan).as_py() else values
 
 
 def _convert_struct(values: Any, kind: Any) -> Any:
@@ -143,19 +158,23 @@ def _times_of_numbers(values: Any, field: pa.Field[Any]) -> Any:
     return numbers.view(EPOCHS[said]).cast(TIME)
 
 
-def _forbidden_nulls(values: Any, field: pa.Field[Any]) -> Mask:
-    """Which values of `field` are null, or hold null, where it is declared not null."""
+def _forbidden(values: Any, field: pa.Field[Any]) -> Mask:
+    """Which values of `field` are null where it is declared not null, or no time of day, at any depth."""
     mask: Mask = None
     if not field.nullable and values.null_count:
         mask = _flags(pc.is_null(values))
     kind: Any = field.type
+    if kind == DAYTIME:
+        micros = pc.fill_null(values.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
+        outside = (micros < 0) | (micros >= DAY_US)
+        mask = _either(mask, outside if outside.any() else None)
     if pa.types.is_struct(kind):
         present = ~_flags(pc.is_null(values))
         for child, held in zip(kind, values.flatten(), strict=True):
-            inner = _forbidden_nulls(held, child)
+            inner = _forbidden(held, child)
             mask = mask if inner is None else _either(mask, inner & present)
     elif _is_list(kind):
-        inner = _forbidden_nulls(values.flatten(), kind.value_field)
+        inner = _forbidden(values.flatten(), kind.value_field)
         if inner is not None:
             lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
             holds = np.zeros(len(values), bool)

@@ -20,6 +20,8 @@ from microstream.errors import (
 from microstream.frame.aggregates import agg
 from microstream.frame.columns import col
 from microstream.frame.compute import compute
+from microstream.frame.files import read_files
+from microstream.frame.inference import infer_schema
 from microstream.frame.sinks import StreamSink, start
 from microstream.frame.sources import concat, from_pandas, read_kafka, read_rate
 from microstream.frame.stream import StreamFrame
@@ -53,9 +55,11 @@ __all__ = [
     "continuously",
     "every",
     "from_pandas",
+    "infer_schema",
     "open_checkpoint",
     "open_parquet",
     "queries",
+    "read_files",
     "read_kafka",
     "read_rate",
     "start",

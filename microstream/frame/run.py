@@ -11,6 +11,7 @@ import pyarrow as pa
 from microstream.clock import duration_us
 from microstream.connectors.memory.sink import MemorySink
 from microstream.errors import PlanError
+from microstream.frame.inference import recalled
 from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
 from microstream.plan.nodes import Node, Sink, WindowAggregate
@@ -37,7 +38,7 @@ def start_sinks(
     settings: Mapping[str, Any],
 ) -> query.StreamingQuery:
     """Compile `sinks` into one query and start it (see `ms.start`)."""
-    stages = cut(sinks)
+    stages = cut(recalled(sinks, checkpoint, storage_options))
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
     if checkpoint is None and durable:
         raise PlanError(
@@ -77,11 +78,11 @@ def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
 
 def explain_node(node: Node) -> str:
     """The compiled plan of `node` as text."""
-    return explain(cut((Sink(child=node, name=RESULT, spec=MemorySink()),)))
+    return explain_sinks((Sink(child=node, name=RESULT, spec=MemorySink()),))
 
 
 def explain_sinks(sinks: tuple[Sink, ...]) -> str:
-    """The compiled plan of a query of `sinks` as text."""
+    """The compiled plan that feeds `sinks` as text."""
     return explain(cut(sinks))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from microstream.connectors.kafka.spec import KafkaSink, KafkaSource
 from microstream.connectors.memory.sink import MemorySink, NullSink
 from microstream.errors import PlanError
+from microstream.formats.registry import RegistryConfig, registry_of
 from microstream.frame.run import explain_sinks, start_sinks
 from microstream.plan.nodes import Node, Sink, Source
 from microstream.plan.rules import in_order
@@ -20,6 +21,7 @@ __all__ = [
     "Format",
     "OutputMode",
     "StreamSink",
+    "explain",
     "kafka_sink",
     "memory_sink",
     "null_sink",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 Delivery = Literal["exactly_once", "at_least_once"]
-Format = Literal["json", "text", "raw", "arrow"]
+Format = Literal["json", "text", "raw", "arrow", "avro", "protobuf"]
 OutputMode = Literal["append", "update", "complete"]
 
 _NOT_YET = {
@@ -157,6 +159,11 @@ def start(
     )
 
 
+def explain(*sinks: StreamSink) -> str:
+    """The compiled plan of the query that feeds all `sinks`, as text."""
+    return explain_sinks(tuple(sink._node for sink in sinks))
+
+
 def kafka_sink(
     node: Node,
     topic: str,
@@ -164,6 +171,7 @@ def kafka_sink(
     bootstrap_servers: str | None,
     key: str | Sequence[str] | None,
     format: Format,
+    schema_registry: RegistryConfig | None,
     delivery: Delivery,
     config: Mapping[str, str | int | float | bool] | None,
     name: str | None,
@@ -177,6 +185,7 @@ def kafka_sink(
         key=key if key is None or isinstance(key, str) else tuple(key),
         delivery=delivery,
         format=format,
+        registry=None if schema_registry is None else registry_of("to_kafka", format, schema_registry),
         config=tuple(sorted((config or {}).items())),
     )
     return StreamSink(Sink(child=node, name=name or topic, spec=spec))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -15,13 +16,15 @@ from microstream.connectors.kafka.spec import KafkaSource
 from microstream.connectors.memory.source import MemorySource
 from microstream.connectors.rate import source as rate
 from microstream.errors import PlanError
-from microstream.formats.choice import check_readable, schema_without_one
+from microstream.formats.choice import check_format, check_readable, schema_without_one
+from microstream.formats.registry import RegistryConfig, registry_of
+from microstream.frame.inference import infer_topics, show
 from microstream.frame.sinks import Format
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
 
-__all__ = ["concat", "from_pandas", "read_kafka", "read_rate"]
+__all__ = ["concat", "delay_of", "from_pandas", "read_kafka", "read_rate", "with_event_time"]
 
 
 def read_kafka(
@@ -30,6 +33,7 @@ def read_kafka(
     bootstrap_servers: str,
     schema: Schema | None = None,
     format: Format = "json",
+    schema_registry: RegistryConfig | None = None,
     event_time: str | None = None,
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
@@ -54,10 +58,15 @@ def read_kafka(
     schema
         Column names to types: "int64" (never null), "Int64", "float64", "bool", "boolean", "str", "timestamp[ms]" (ISO
         text), "epoch[ms]" (a number), "list[...]", nested mappings; or a `pyarrow.Schema`. Other fields are ignored.
-        Not needed for "text" and "raw".
+        None: of "json", inferred from the newest 1,000 records, as by `infer_schema`, and printed. The first start
+        stores it in the checkpoint; later ones go by that, whatever the newest records are then.
     format
         "json": one object per record. "text", "raw": one column `value` (str, binary), and that is the record. "arrow":
-        an IPC stream per record, of any number of rows.
+        an IPC stream per record, of any number of rows. "avro", "protobuf": in the wire format of
+        schema registries.
+    schema_registry
+        For "avro" and "protobuf": the URL of the registry, or settings of confluent-kafka's `SchemaRegistryClient` with
+        "url". Without `schema`, columns are those of the newest schema of the first topic ("<topic>-value").
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
     watermark
@@ -90,34 +99,50 @@ def read_kafka(
     Raises
     ------
     PlanError
-        A type is not known, or `event_time` is no time column.
+        A type is not known, `event_time` is no time column, or records disagree about a schema that is not given.
+    ConnectorError
+        A schema is to be inferred, and the topic is missing or out of reach.
     """
     names = (topics,) if isinstance(topics, str) else tuple(topics)
     attributes = requested(metadata)
     if event_time == "_timestamp":
         attributes = requested({*attributes, event_time})
-    of_value = schema_without_one("read_kafka", format) if schema is None else parse_schema(schema)
-    check_readable("read_kafka", format, of_value)
+    registry = None if schema_registry is None else registry_of("read_kafka", format, schema_registry)
+    check_format("read_kafka", format, registry)
     spec = KafkaSource(
         topics=names,
         bootstrap_servers=bootstrap_servers,
         format=format,
+        registry=registry,
         start=start,
         end=end,
         metadata=attributes,
-        required=tuple(f.name for f in of_value if not f.nullable) if "_key" in attributes else (),
         skip=tuple(skip),
         on_bad_record=on_bad_record,
         on_data_loss=on_data_loss,
         config=tuple(sorted((config or {}).items())),
     )
+    is_inferred = schema is None and format == "json"
+    if schema is not None:
+        of_value = parse_schema(schema)
+    elif is_inferred:
+        of_value = infer_topics(spec.cluster, names, event_time)
+    else:
+        of_value = parse_schema(schema_without_one("read_kafka", format, names, registry))
+    check_readable("read_kafka", format, of_value)
+    declared = with_event_time(_with_attributes(of_value, attributes), event_time)
+    if is_inferred:
+        show(declared, ",".join(names))
+    if "_key" in attributes:
+        spec = replace(spec, required=tuple(field.name for field in of_value if not field.nullable))
     return StreamFrame(
         Source(
             name=name or ",".join(names),
             spec=spec,
-            schema=_with_event_time(_with_attributes(of_value, attributes), event_time),
+            schema=declared,
+            inferred=declared if is_inferred else None,
             event_time=event_time,
-            delay_us=_delay(watermark, event_time),
+            delay_us=delay_of(watermark, event_time),
             idle_timeout_us=None if idle_timeout is None else duration_us(idle_timeout, argument="idle_timeout"),
             max_ahead_us=duration_us(max_ahead, argument="max_ahead"),
         )
@@ -166,7 +191,9 @@ def from_pandas(
     Parameters
     ----------
     data
-        A frame, or a list of frames with the same columns: one batch each, in this order. The index is ignored.
+        A frame, or a list of frames with the same columns: one batch each, in this order. The i-th frames of several
+        sources come together; an empty frame is a batch without rows, after the last one the source is finished. The
+        index is ignored.
     event_time
         Time column, needed for windows; never null.
     watermark
@@ -179,7 +206,7 @@ def from_pandas(
     Raises
     ------
     PlanError
-        Frames differ in columns or types, a type cannot be told, or an event time is null.
+        Frames differ in columns or types, there is no column, a type cannot be told, or an event time is null.
 
     Examples
     --------
@@ -192,11 +219,16 @@ def from_pandas(
     2  3
     """
     frames = _frames(data, batches)
-    schema = _with_event_time(schema_of(pd.concat(frames, ignore_index=True), "from_pandas", objects=True), event_time)
+    # A frame without rows has columns of types that say nothing, unless no frame has any.
+    telling = [frame for frame in frames if len(frame)] or frames
+    schema = with_event_time(schema_of(pd.concat(telling, ignore_index=True), "from_pandas", objects=True), event_time)
     if event_time is not None:
         _require_times(frames, event_time)
     try:
-        tables = tuple(to_table(frame, schema, f"from_pandas, frame {at}") for at, frame in enumerate(frames))
+        tables = tuple(
+            to_table(frame, schema, f"from_pandas, frame {at}") if len(frame) else schema.empty_table()
+            for at, frame in enumerate(frames)
+        )
     except WrongColumnsError as problem:
         raise PlanError(str(problem)) from problem
     return StreamFrame(
@@ -205,7 +237,7 @@ def from_pandas(
             spec=MemorySource(tables=tables),
             schema=schema,
             event_time=event_time,
-            delay_us=_delay(watermark, event_time),
+            delay_us=delay_of(watermark, event_time),
             max_ahead_us=END_US // 2,
         )
     )
@@ -230,19 +262,34 @@ def concat(frames: Sequence[StreamFrame]) -> StreamFrame:
 def _frames(data: Any, batches: int | None) -> list[pd.DataFrame]:
     if isinstance(data, pd.DataFrame):
         count = 1 if batches is None else batches
-        if count < 1:
-            raise PlanError(f"from_pandas: batches={batches} must be at least 1.")
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise PlanError(f"from_pandas: batches={batches!r} must be a whole number, at least 1.")
+        _require_columns(data)
         bounds = [len(data) * at // count for at in range(count + 1)]
         return [data.iloc[low:high] for low, high in itertools.pairwise(bounds)]
+    if not isinstance(data, Iterable):
+        raise PlanError(f"from_pandas: {data!r} is neither a pandas frame nor a list of them.")
     frames = list(data)
     if batches is not None:
         raise PlanError("from_pandas: batches= cuts one frame; a list of frames is cut already.")
     if not frames or not all(isinstance(frame, pd.DataFrame) for frame in frames):
         raise PlanError("from_pandas: give a pandas frame or a list of them, at least one.")
+    _require_columns(frames[0])
     columns = [list(frame.columns) for frame in frames]
-    if any(sorted(map(str, names)) != sorted(map(str, columns[0])) for names in columns):
-        raise PlanError(f"from_pandas: frames must have the same columns: {columns[0]} and {columns[-1]}.")
+    for at, names in enumerate(columns):
+        if sorted(map(str, names)) != sorted(map(str, columns[0])):
+            raise PlanError(
+                f"from_pandas: frames must have the same columns, but frame 0 has {columns[0]} and frame {at} {names}. "
+                "Use reindex(columns=) on one of them."
+            )
     return frames
+
+
+def _require_columns(frame: pd.DataFrame) -> None:
+    if not len(frame.columns):
+        raise PlanError(
+            "from_pandas: the frame has no columns. The index is not one: turn it into columns with reset_index()."
+        )
 
 
 def _require_times(frames: list[pd.DataFrame], event_time: str) -> None:
@@ -264,7 +311,7 @@ def _with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
     return pa.schema([*fields, *(ATTRIBUTES[name] for name in names)])
 
 
-def _with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
+def with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
     """`schema`, whose event time is never null: a record without one is a bad record (semantics 18)."""
     at = -1 if event_time is None else schema.get_field_index(event_time)
     if event_time is not None and at < 0:
@@ -272,7 +319,8 @@ def _with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
     return schema if at < 0 else schema.set(at, schema.field(at).with_nullable(False))
 
 
-def _delay(watermark: str | None, event_time: str | None) -> int:
+def delay_of(watermark: str | None, event_time: str | None) -> int:
+    """How late a row may be, in microseconds. Raises PlanError where there is no event time, or no duration."""
     if watermark is None:
         return 0
     if event_time is None:

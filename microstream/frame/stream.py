@@ -10,6 +10,7 @@ from typing import Any, NoReturn, overload
 import pandas as pd
 
 from microstream.errors import PlanError
+from microstream.formats.registry import RegistryConfig
 from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column
@@ -97,6 +98,7 @@ class StreamFrame(Steps, Outputs):
         bootstrap_servers: str | None = None,
         key: str | Sequence[str] | None = None,
         format: Format = "json",
+        schema_registry: RegistryConfig | None = None,
         delivery: Delivery = "exactly_once",
         config: Mapping[str, str | int | float | bool] | None = None,
         name: str | None = None,
@@ -116,7 +118,10 @@ class StreamFrame(Steps, Outputs):
             make a JSON object.
         format
             "json": one object per row. "text", "raw": the one column `value`; null is a tombstone. "arrow": an IPC
-            stream per row, or with neither key nor headers per up to 1,000 rows.
+            stream per row, or with neither key nor headers per up to 1,000 rows. "avro", "protobuf": in the wire
+            format of schema registries.
+        schema_registry
+            For "avro" and "protobuf", as for `read_kafka`; the schema of the columns is registered as "<topic>-value".
         delivery
             "exactly_once": one transaction per batch and lane, after the batch is committed. "at_least_once": without
             transactions, as soon as rows are computed, for the lowest latency; after a failure rows may be there
@@ -135,6 +140,7 @@ class StreamFrame(Steps, Outputs):
             bootstrap_servers=bootstrap_servers,
             key=key,
             format=format,
+            schema_registry=schema_registry,
             delivery=delivery,
             config=config,
             name=name,

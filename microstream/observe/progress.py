@@ -155,7 +155,7 @@ def _source(state: SourceState, read: SourceFigures, figures: BatchFigures) -> S
         for line in state.partitions
     }
     return {
-        "description": f"{state.kind} {state.target}",
+        "description": f"{state.kind} {state.target}".strip(),
         "name": state.name,
         "startOffset": dict(read.start),
         "endOffset": {line.partition: line.next_offset for line in state.partitions},
@@ -184,7 +184,7 @@ def _behind(lags: Sequence[int]) -> dict[str, str]:
 
 def _sink(state: SinkState, rows: int) -> SinkProgress:
     return {
-        "description": f"{state.kind} {state.target}",
+        "description": f"{state.kind} {state.target}".strip(),
         "name": state.name,
         "numOutputRows": rows,
         "numPendingBatches": len(state.pending),

@@ -155,17 +155,15 @@ def evaluate(expr: Expr, table: pa.Table, field: pa.Field[Any] | None = None) ->
     >>> evaluate(Call("gt", (Column("price"), Literal(0))), table).to_pylist()
     [True, False]
     """
-    value = _value(expr, table)
+    value = _value_per_row(expr, table)
     if not isinstance(value, Vector | pd.Series):
         return _repeat(value, table.num_rows, field, str(expr))
-    if isinstance(value, pd.Series) and len(value) != table.num_rows:
-        raise WrongColumnsError(f"{expr}: gave {len(value)} values for {table.num_rows} rows.")
     return to_array(_natural(value), field or _field(value, str(expr), "column"), str(expr))
 
 
 def field_of(expr: Expr, table: pa.Table, name: str = "column") -> pa.Field[Any]:
     """The column `name` that pandas makes of `expr` on `table`; PlanError where it has no type (objects)."""
-    value = _value(expr, table)
+    value = _value_per_row(expr, table)
     if isinstance(value, Vector | pd.Series):
         return _field(value, str(expr), name)
     kind = _repeat(value, 1, None, str(expr)).type
@@ -189,6 +187,14 @@ def callable_name(fn: Any) -> str:
     inner: Any = getattr(fn, "func", None)
     named: Any = fn if hasattr(fn, "__qualname__") else inner if hasattr(inner, "__qualname__") else type(fn)
     return f"{named.__module__}.{named.__qualname__}"
+
+
+def _value_per_row(expr: Expr, table: pa.Table) -> Any:
+    """The value of `expr`: a column as long as `table`, or one plain value for all rows."""
+    value = _value(expr, table)
+    if isinstance(value, pd.Series) and len(value) != table.num_rows:
+        raise WrongColumnsError(f"{expr}: gave {len(value)} values for {table.num_rows} rows.")
+    return value
 
 
 def _value(expr: Expr, table: pa.Table) -> Any:
@@ -274,7 +280,9 @@ def _frozen(value: Any) -> Any:
         return value
     if isinstance(value, np.ndarray | pd.Index | pd.api.extensions.ExtensionArray):
         return _frozen(list(value.tolist()))
-    if isinstance(value, list | tuple):
+    if isinstance(value, tuple):
+        return tuple(_frozen(item) for item in value)
+    if isinstance(value, list):
         return [_frozen(item) for item in value]
     if isinstance(value, set | frozenset):
         return sorted((_frozen(item) for item in value), key=repr)

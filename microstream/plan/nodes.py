@@ -63,6 +63,8 @@ class Source:
     delay_us: int = 0
     idle_timeout_us: int | None = 30_000_000
     max_ahead_us: int = 86_400_000_000
+    inferred: pa.Schema | None = None
+    """All columns, where they were inferred and not declared: stored in the checkpoint, which a restart goes by."""
 
     def __post_init__(self) -> None:
         if self.event_time is not None:

@@ -73,6 +73,10 @@ ACCESSORS: Mapping[str, frozenset[str]] = {
     "list": frozenset({"len", "__getitem__"}),
     "struct": frozenset({"field"}),
 }
+_RENAMED = {
+    "dayofweek": "day_of_week", "weekday": "day_of_week", "dayofyear": "day_of_year", "daysinmonth": "days_in_month",
+}  # fmt: skip
+"""Names that pandas gives up."""
 _TEXTS = pa.list_(pa.large_string())
 _OBJECTS: Mapping[tuple[str, str], pa.DataType] = {
     **{("str", name): _TEXTS for name in ("split", "rsplit", "findall", "partition", "rpartition")},
@@ -105,7 +109,7 @@ def access(space: str, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
         kwargs = {"expand": False, **kwargs}
     if (space, name) == ("str", "decode"):
         subject = _series(subject).astype(object)
-    member = getattr(getattr(_series(subject), space), name)
+    member = getattr(getattr(_series(subject), space), _RENAMED.get(name, name))
     result = member(*rest, **kwargs) if callable(member) else member
     if isinstance(result, pd.DataFrame):
         raise WrongColumnsError(f".{space}.{name} gave {result.shape[1]} columns. Take them one by one.")
@@ -171,6 +175,19 @@ def _clip(values: pd.Series[Any], lower: Any = None, upper: Any = None) -> Any:
     return values.clip(lower, upper)
 
 
+def _fillna(values: pd.Series[Any], value: Any) -> Any:
+    """Refuses at once what pandas refuses, or turns into objects, in the first batch that holds a null."""
+    if isinstance(value, Mapping):
+        raise TypeError("a mapping fills by index, and there is none")
+    common = _common(values, value)
+    masked = isinstance(values.dtype, pd.api.extensions.ExtensionDtype)
+    lossy = masked and pd.api.types.is_integer_dtype(values.dtype) and not pd.api.types.is_integer_dtype(common)
+    objects = isinstance(common, np.dtype) and common.kind == "O" and not isinstance(values.dtype, pd.ArrowDtype)
+    if lossy or objects:
+        raise TypeError(f"{value!r:.100} cannot be among values of {values.dtype}")
+    return values.fillna(value)
+
+
 def _combine_first(values: pd.Series[Any], other: Any) -> Any:
     return _where(values, values.notna(), other)
 
@@ -188,7 +205,7 @@ def _astype(values: pd.Series[Any], dtype: Any) -> Any:
 
 _OWN: Mapping[str, Callable[..., Any]] = {
     "where": _where, "mask": _mask, "case_when": _case_when, "replace": _replace, "clip": _clip,
-    "combine_first": _combine_first, "map": _map, "astype": _astype,
+    "combine_first": _combine_first, "fillna": _fillna, "map": _map, "astype": _astype,
 }  # fmt: skip
 """Methods whose dtype the data would decide in pandas."""
 

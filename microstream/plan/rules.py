@@ -37,6 +37,7 @@ __all__ = [
     "optimise",
     "prune_columns",
     "rewrite",
+    "with_children",
 ]
 
 Rule = Callable[[Node], Node]

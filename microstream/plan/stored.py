@@ -1,8 +1,8 @@
 """Stateful nodes as text in a checkpoint, so that their state can be read without the program that wrote it.
 
 The text holds a node's own fields and, of its input, the types of the columns that they name. It works for every
-dataclass of `plan.nodes` and `plan.expr` whose fields are plain values, Arrow types or other such dataclasses: a new
-kind of window or a new parameter of an aggregate needs nothing here.
+dataclass of `MODULES` whose fields are plain values, Arrow types or other such dataclasses: a new kind of window or a
+new parameter of an aggregate needs nothing here.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from microstream.errors import CheckpointError
-from microstream.plan import expr, nodes
+from microstream.plan import aggregates, expr, nodes
 
 __all__ = ["node_of", "node_text"]
 
 KIND = "kind"
 COLUMNS = "columns"
 INPUTS = ("child", "left", "right")
-MODULES = {"nodes": nodes, "expr": expr}
+MODULES = {"nodes": nodes, "aggregates": aggregates, "expr": expr}
 
 
 def node_text(node: Any) -> str:

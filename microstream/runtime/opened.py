@@ -198,7 +198,7 @@ class Checkpoint:
             )
         state = known[operator]
         node = self._nodes.get(operator) or node_of(state.node)
-        return to_frame(self._answer(lambda: _standing(state, node, self._store)))
+        return to_frame(self._answer(lambda: _standing(state, node, self._store, manifest.batch + 1)))
 
     def _at(self, batch: int) -> Manifest:
         """The last manifest of `batch`. Batches only grow with the manifests' numbers."""
@@ -239,7 +239,7 @@ class Checkpoint:
             raise CheckpointError.of(self.url, [str(problem).rstrip(".")], "Try again.") from problem
 
 
-def _standing(state: OperatorState, node: WindowAggregate, store: ObjectStore) -> pa.Table:
+def _standing(state: OperatorState, node: WindowAggregate, store: ObjectStore, batch: int) -> pa.Table:
     """The output of `node` if its input ended here: each lane makes the step to the end of time."""
     finished = [node.schema.empty_table()]
     bounds = (*state.lane_starts, HASH_SPACE)
@@ -253,7 +253,7 @@ def _standing(state: OperatorState, node: WindowAggregate, store: ObjectStore) -
             keys=node.keys,
             schema=partial_schema(node),
         )
-        end = step(held, None, watermark_us=END_US, batch=0, merge=partial(merge, node=node))
+        end = step(held, None, watermark_us=END_US, batch=batch, merge=partial(merge, node=node))
         if end.closed is not None:
             finished.append(finish(end.closed, node))
     table = pa.concat_tables(finished)

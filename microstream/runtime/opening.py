@@ -24,6 +24,7 @@ from microstream.checkpoint.takeover import (
 )
 from microstream.connectors.protocol import SinkConnector
 from microstream.errors import CheckpointError, PlanError, UnreachableError
+from microstream.runtime.connecting import remember_schemas
 from microstream.runtime.patience import patiently
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import StartOffsets, first_manifest, new_sources, resumed
@@ -71,7 +72,9 @@ async def open_head(query: QuerySpec, ports: Ports, watched: SourceWatch, announ
         announce,
         lambda: fence(store, lambda newest: _follow(newest, query, ports, job.job, epoch, starts), epoch=epoch),
     )
-    return await _continue(fenced, query, ports, starts, announce)
+    first = await _continue(fenced, query, ports, starts, announce)
+    await _patient(query, ports, announce, lambda: remember_schemas(stages.sources, store))
+    return first
 
 
 def _follow(
@@ -139,12 +142,13 @@ async def _refuse_more_input(before: Manifest, watched: SourceWatch) -> None:
         return
     bounds = await watched.bounds()
     for source in before.sources:
-        for line in source.partitions:
-            at = bounds.get(source.name, {}).get(line.partition)
-            if at is not None and at.end > line.next_offset:
+        read = {line.partition: line.next_offset for line in source.partitions}
+        for partition, at in bounds.get(source.name, {}).items():
+            following = read.get(partition, at.low)
+            if at.end > following:
                 raise PlanError(
                     f"the query of checkpoint {before.url} is finished, but source {source.name} has more input "
-                    f"({line.partition} from offset {line.next_offset} on). Use a new checkpoint folder."
+                    f"({partition} from offset {following} on). Use a new checkpoint folder."
                 )
 
 

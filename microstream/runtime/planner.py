@@ -159,14 +159,12 @@ class Planner:
 
     async def _slice(self) -> Slice | None:
         """What a batch would read now; None when there is nothing to read and nothing to close."""
+        found = {} if self._input_ends else await self._bounds()
         ledger = self._pipeline.ledger()
-        bounds: BoundsBySource
         if self._input_ends:
-            bounds = {source.name: ended(source) for source in ledger}
-        else:
-            until, found = self._until or {}, await self._bounds()
-            bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
-            ledger = self._pipeline.ledger()
+            found = {source.name: ended(source) for source in ledger}
+        until = self._until or {}
+        bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
         sources = await self._watch.current(ledger, bounds)
         now_us = self._ports.clock.now_us()
         seen = views(sources, bounds, self._pipeline.record_bytes)

@@ -17,7 +17,7 @@ from microstream.runtime.inline import InlineEngine
 from microstream.runtime.ports import QuerySpec
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Continuously
-from microstream.runtime.world import real_world
+from microstream.runtime.world import world
 from microstream.settings import Settings
 
 __all__ = ["preview"]
@@ -59,9 +59,7 @@ def preview(stages: Stages, rows: int) -> pa.Table:
     )
     store = MemoryStore()
     query = StreamingQuery(spec.name, stages)
-    run = threading.Thread(
-        target=query._run, args=(spec, lambda: real_world(store, InlineEngine(store)), None), daemon=True
-    )
+    run = threading.Thread(target=query._run, args=(spec, lambda: world(store, InlineEngine(store)), None), daemon=True)
     run.start()
     _watch(query, rows, endless=any(not node.spec.finite for node in stages.sources))
     if query.row_count() < rows:

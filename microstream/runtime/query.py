@@ -19,23 +19,19 @@ import pyarrow as pa
 
 from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.open import open_store
-from microstream.checkpoint.store import ObjectStore
 from microstream.errors import PlanError
 from microstream.observe.console import print_batch
-from microstream.observe.lag import lag_frame
 from microstream.observe.logs import logs_of_environment, working_on
-from microstream.observe.notebook import Drawn, has_live_cells, query_html, show_live
 from microstream.plan.dtypes import to_frame
-from microstream.plan.explain import explain
 from microstream.plan.stages import Stages
 from microstream.runtime.driver import Driver
 from microstream.runtime.inline import InlineEngine
-from microstream.runtime.opened import Checkpoint
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
 from microstream.runtime.signals import after_ctrl_c, stopping_on_sigterm, wait_awake
 from microstream.runtime.trigger import AvailableNow, Continuously, Trigger
-from microstream.runtime.world import at_work, real_world
+from microstream.runtime.view import QueryView
+from microstream.runtime.world import at_work, world
 from microstream.settings import Settings
 
 __all__ = ["StreamingQuery", "compute", "queries", "start_query", "stop_all"]
@@ -49,10 +45,8 @@ _active: dict[str, StreamingQuery] = {}
 _registry = threading.RLock()
 """Reentrant: a signal handler may look at the queries while the main thread does."""
 
-ROWS_SHOWN = 10
 
-
-class StreamingQuery:
+class StreamingQuery(QueryView):
     """A running (or ended) query.
 
     Attributes
@@ -78,7 +72,7 @@ class StreamingQuery:
         self.name = name
         self.status = "starting"
         self.exception: BaseException | None = None
-        self.last_progress: dict[str, Any] | None = None
+        self.last_progress = None
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
         self._stages = stages
         self._stop_wanted = False
@@ -89,8 +83,8 @@ class StreamingQuery:
         self._ended = threading.Event()
         self._noticed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._driver: Driver | None = None
-        self._store: ObjectStore | None = None
+        self._driver = None
+        self._store = None
         self._temporary = False
 
     def __repr__(self) -> str:
@@ -188,6 +182,8 @@ class StreamingQuery:
     def process_all_available(self) -> None:
         """Wait until everything that the sources hold now is committed and published.
 
+        Rows that `to_parquet(every=)` holds are committed; they become files when it is time, or by `stop()`.
+
         Raises
         ------
         MicrostreamError
@@ -217,48 +213,6 @@ class StreamingQuery:
             with suppress(RuntimeError):  # it ended just now, and its loop with it
                 self._loop.call_soon_threadsafe(self._driver.stop)
 
-    def lag(self) -> pd.DataFrame:
-        """How far the query is behind its sources: asks them now.
-
-        Returns
-        -------
-        pandas.DataFrame
-            Per source partition: source, partition, position (first offset that is not committed), end, lag,
-            max_event_time, status. Empty before the query owns its checkpoint; without `end` and `lag` once it ended.
-        """
-        answer = self._ask(Driver.standing)
-        if answer is None:
-            answer = (self._driver.sources if self._driver is not None else (), {})
-        return lag_frame(*answer)
-
-    def state(self, operator: str, batch: int | None = None) -> pd.DataFrame:
-        """What a stateful operator remembers, from the checkpoint; see `microstream.open_checkpoint`.
-
-        Parameters
-        ----------
-        operator
-            Its id: the name given by `.named()`, or "aggregate-0" and so on.
-        batch
-            As of after this batch; None: the newest that is committed.
-        """
-        return self._checkpoint().state(operator, batch)
-
-    def checkpoints(self) -> pd.DataFrame:
-        """The checkpoints that are retained, one row each; see `microstream.open_checkpoint`."""
-        return self._checkpoint().batches()
-
-    def _checkpoint(self) -> Checkpoint:
-        wait_awake(self._noticed)
-        if self._store is None or (self._temporary and self._ended.is_set()):
-            raise PlanError(
-                f"query {self.name!r} has no checkpoint (any more): give checkpoint= a folder or a URL to keep one."
-            )
-        return Checkpoint(self._store, {o.id: o.node for o in self._stages.operators})
-
-    def explain(self) -> str:
-        """The compiled plan as text: stages, exchanges, windows and guarantees. Print it."""
-        return explain(self._stages)
-
     def table(self, sink: str | None = None) -> pd.DataFrame:
         """Rows that arrived in a memory sink since this process started the query.
 
@@ -276,23 +230,6 @@ class StreamingQuery:
         with self._lock:
             tables = list(self._tables[sink])
         return to_frame(pa.concat_tables([self._schemas[sink].empty_table(), *tables]))
-
-    def _newest(self) -> dict[str, pd.DataFrame]:
-        """The newest rows of each memory sink."""
-        with self._lock:
-            tails = {sink: tables[-ROWS_SHOWN:] for sink, tables in self._tables.items()}
-        found = {s: pa.concat_tables([self._schemas[s].empty_table(), *tables]) for s, tables in tails.items()}
-        return {sink: to_frame(table.slice(max(0, table.num_rows - ROWS_SHOWN))) for sink, table in found.items()}
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Drawn:
-        html = query_html(self.name, self.status, self.last_progress, self._newest())
-        return {"text/plain": repr(self), "text/html": html}
-
-    def _ipython_display_(self) -> None:
-        """Show the query in a cell, and redraw it there while it runs."""
-        if not has_live_cells():
-            raise NotImplementedError  # how IPython is told to use the other representations
-        show_live(self._repr_mimebundle_, self._ended)
 
     def _ask(self, question: Callable[[Driver], Coroutine[Any, Any, T]]) -> T | None:
         """The answer to `question` from the driver's loop; None once the query has ended."""
@@ -407,7 +344,7 @@ def start_query(
     )
 
     def open_world() -> Ports:
-        return real_world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
+        return world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
 
     query = StreamingQuery(name, stages)
     with _registry:
@@ -454,7 +391,7 @@ def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dic
     )
     store = MemoryStore()
     query = StreamingQuery(spec.name, stages)
-    thread = threading.Thread(target=query._run, args=(spec, lambda: real_world(store, InlineEngine(store)), None))
+    thread = threading.Thread(target=query._run, args=(spec, lambda: world(store, InlineEngine(store)), None))
     thread.start()
     thread.join()
     query.await_termination()

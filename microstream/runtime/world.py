@@ -15,7 +15,7 @@ from microstream.clock import SystemClock
 from microstream.runtime.engine import Engine
 from microstream.runtime.ports import Ports
 
-__all__ = ["at_work", "real_world"]
+__all__ = ["at_work", "world"]
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def at_work(owner: Owner) -> Iterator[None]:
         _owners.discard(owner.id)
 
 
-def real_world(store: ObjectStore, engine: Engine) -> Ports:
+def world(store: ObjectStore, engine: Engine) -> Ports:
     """The world around `store` and `engine`."""
     return Ports(
         store=store,

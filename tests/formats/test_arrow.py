@@ -9,8 +9,8 @@ import hypothesis.strategies as st
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
 from any_tables import SCHEMA, rows, table_of
+from hypothesis import given, settings
 
 from microstream.formats.arrow import MOST_BYTES, ArrowDecoder, ArrowEncoder
 

@@ -167,7 +167,7 @@ def rows_and_bad(found: Any) -> tuple[list[dict[str, Any]], list[int]]:
     return found.table.to_pylist(), [index for index, _ in found.bad]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(batch=messages)
 @example(batch=[b'{"id":1}{"id":2}', b'{"x":', b'{"id":3}}'])
 @example(batch=[b'{"id":1}{"id":2}', b'{"id":3}\0}', b'{"id":4}'])
@@ -184,7 +184,7 @@ def test_decoding_all_at_once_is_decoding_each_by_itself(batch: list[bytes]) -> 
     together.table.validate(full=True)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=200)
 @given(document=documents)
 def test_good_is_what_an_independent_reader_accepts(document: dict[str, Any]) -> None:
     message = json.dumps(document).encode()

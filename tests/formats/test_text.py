@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 
 from microstream.errors import PlanError
-from microstream.formats.choice import check_readable, check_writable, schema_without_one
+from microstream.formats.choice import check_format, check_readable, check_writable, schema_without_one
+from microstream.formats.registry import registry_of
 from microstream.formats.text import RAW, TEXT, RawDecoder, TextDecoder, ValueEncoder
 
 
@@ -48,15 +49,19 @@ def test_rows_are_counted_even_if_no_column_is_needed() -> None:
 
 
 def test_the_columns_are_known_and_no_others_are_possible() -> None:
-    assert schema_without_one("read_kafka", "text") == TEXT
+    assert schema_without_one("read_kafka", "text", ["t"], None) == TEXT
     with pytest.raises(PlanError, match="must be one, value: large_binary, but are n: int64"):
         check_readable("read_kafka", "raw", pa.schema([pa.field("n", pa.int64())]))
     with pytest.raises(PlanError, match="must be one, value: large_string, but are value: large_binary"):
         check_writable("to_kafka", "text", RAW)
     with pytest.raises(PlanError, match="give schema="):
-        schema_without_one("read_kafka", "arrow")
+        schema_without_one("read_kafka", "arrow", ["t"], None)
     with pytest.raises(PlanError, match="must be one of 'json', 'text'"):
-        check_readable("read_kafka", "cvs", TEXT)
+        check_format("read_kafka", "cvs", None)
+    with pytest.raises(PlanError, match="give schema_registry="):
+        check_format("read_kafka", "avro", None)
+    with pytest.raises(PlanError, match="schema_registry= is for 'avro', 'protobuf' only"):
+        check_format("read_kafka", "json", registry_of("read_kafka", "avro", "mock://x"))
     check_writable("to_kafka", "raw", TEXT)
 
 

@@ -73,8 +73,12 @@ def test_all_frames_together_decide_the_types() -> None:
     [
         (lambda: ms.from_pandas([]), "at least one"),
         (lambda: ms.from_pandas(pd.DataFrame({"n": [1]}), batches=0), "at least 1"),
+        (lambda: ms.from_pandas(pd.DataFrame({"n": [1]}), batches=1.5), "whole number"),  # type: ignore[arg-type]
+        (lambda: ms.from_pandas(None), "neither a pandas frame"),  # type: ignore[arg-type]
+        (lambda: ms.from_pandas(pd.DataFrame()), "no columns.*reset_index"),
+        (lambda: ms.from_pandas([pd.DataFrame({"n": [1]}).set_index("n")]), "no columns.*reset_index"),
         (lambda: ms.from_pandas([pd.DataFrame({"n": [1]})], batches=2), "cut already"),
-        (lambda: ms.from_pandas([pd.DataFrame({"n": [1]}), pd.DataFrame({"m": [1]})]), "same columns"),
+        (lambda: ms.from_pandas([pd.DataFrame({"n": [1]}), pd.DataFrame({"m": [1]})]), "same columns, but frame 0"),
         (lambda: ms.from_pandas(pd.DataFrame({"n": [object()]})), "'n'"),
         (lambda: ms.from_pandas(pd.DataFrame({0: [1]})), "must be text"),
         (lambda: ms.from_pandas(pd.DataFrame({"t": [pd.NaT]}), event_time="x"), "no column 'x'"),

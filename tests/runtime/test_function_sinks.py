@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -54,7 +58,9 @@ def test_an_error_of_the_function_ends_the_query_and_the_next_start_calls_it_wit
     assert (caught.value.operator, caught.value.batch, caught.value.lane) == ("out", 1, 0)
     assert isinstance(caught.value.__cause__, ValueError)
     assert [call[0] for call in seen[:calls_before]] == [0, 1]
-    assert [call[::2] for call in seen[calls_before:]] == [(1, [2, 3, 4]), (2, [5])]
+    # At least once: the call for batch 0 may be repeated, if its confirmation had not reached a manifest.
+    assert [call[::2] for call in seen[calls_before:] if call[0] > 0] == [(1, [2, 3, 4]), (2, [5])]
+    assert all(call[2] == [0, 1] for call in seen if call[0] == 0)
     assert seen[-1][1] > seen[0][1]
 
 
@@ -106,11 +112,26 @@ def test_the_console_needs_no_checkpoint_and_a_function_does() -> None:
     assert not frame.to_console()._node.spec.durable
 
 
+async def waiting(rows: pd.DataFrame, batch: ms.Batch) -> None:
+    """Would have to be awaited."""
+
+
+def yielding(rows: pd.DataFrame, batch: ms.Batch) -> Iterator[int]:
+    yield len(rows)
+
+
+def guarded(lock: Any, rows: pd.DataFrame, batch: ms.Batch) -> None:
+    """Holds what only this process has."""
+
+
 @pytest.mark.parametrize(
     ("write", "says"),
     [
         (lambda f: f.for_each_batch("print"), "give a function"),
         (lambda f: f.for_each_batch(lambda frame: None), "is called with a pandas frame and a batch"),
+        (lambda f: f.for_each_batch(waiting), "returns a coroutine"),
+        (lambda f: f.for_each_batch(yielding), "returns a generator"),
+        (lambda f: f.for_each_batch(functools.partial(guarded, threading.Lock())), "cannot be sent to workers"),
         (lambda f: f.to_console(0), "at least 1"),
         (lambda f: f.to_console(output_mode="update"), "needs a running aggregate"),
         (lambda f: f.to_memory(output_mode="complete"), "needs a running aggregate"),

@@ -18,11 +18,13 @@ SEEDS = int(os.environ.get("MICROSTREAM_SIMULATION_SEEDS", "200"))
 
 QUICK = (
     "any_execution",
+    "files_under_random_names",
     "late_by_this_batch",
     "no_fence",
     "no_marker",
     "no_read_back",
     "publish_before_manifest",
+    "roll_without_manifest",
     "runs_of_aborted_attempts",
     "skipped_counts_as_own",
     "source_tasks_too_early",

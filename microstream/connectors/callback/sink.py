@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cloudpickle
 import pandas as pd
 import pyarrow as pa
 
@@ -53,7 +54,7 @@ class CallbackSink:
     Raises
     ------
     PlanError
-        `fn` cannot be called with two arguments.
+        `fn` cannot be called with two arguments, does nothing when it is called, or cannot be sent to workers.
     """
 
     fn: Callable[[pd.DataFrame, Batch], object]
@@ -61,6 +62,22 @@ class CallbackSink:
     def __post_init__(self) -> None:
         if not callable(self.fn):
             raise PlanError(f"for_each_batch({self.fn!r:.60}): give a function, as in for_each_batch(write).")
+        for waits, kind in ((inspect.iscoroutinefunction, "a coroutine"), (inspect.isgeneratorfunction, "a generator")):
+            if waits(self.fn):
+                raise PlanError(
+                    f"for_each_batch: {callable_name(self.fn)} returns {kind}, and calling it would write nothing. "
+                    "Give a plain function."
+                )
+        self._check_signature()
+        try:
+            cloudpickle.dumps(self.fn)
+        except Exception as problem:
+            raise PlanError(
+                f"for_each_batch: {callable_name(self.fn)} cannot be sent to workers ({type(problem).__name__}: "
+                f"{problem}). Open files and connections inside of it, not outside."
+            ) from problem
+
+    def _check_signature(self) -> None:
         try:
             signature = inspect.signature(self.fn)
         except ValueError:

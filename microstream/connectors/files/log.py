@@ -161,6 +161,8 @@ def _get(store: ObjectStore, key: str, kind: type[R]) -> R | None:
         return None
     value, problem = parse(data)
     record, problems = (None, (problem,)) if value is None else read(kind, value)
+    if value is not None and value.get("format") != FORMAT:
+        record, problems = None, (f"it has format {value.get('format')!r}, this version reads {FORMAT}",)
     if record is None:
         raise ConnectorError(
             f"{store.url}/{key}: {'; '.join(problems)}. It was damaged, or written by a newer version: restore it, or "

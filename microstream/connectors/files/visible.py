@@ -68,15 +68,20 @@ def open_parquet(path: str, storage_options: Mapping[str, Any] | None = None) ->
         raise ConnectorError(f"{where}: no batch with rows is committed yet. Ask again later.")
     schema = _schema(entries)
     hive = ds.partitioning(pa.schema([schema.field(name) for name in owner.partition_cols]), flavor="hive")
-    files, root = _file_system(store.url, storage_options)
-    return ds.dataset(
-        [f"{root}/{file.path}" for entry in entries for file in entry.files],
-        schema=schema,
-        format="parquet",
-        filesystem=files,
-        partitioning=hive if owner.partition_cols else None,
-        partition_base_dir=root,
-    )
+    system, root = _file_system(store.url, storage_options)
+    parquet = ds.ParquetFileFormat()
+    # Built one by one, because the log has the sizes: `ds.dataset(paths)` would ask the store for each.
+    fragments = [
+        parquet.make_fragment(
+            f"{root}/{file.path}",
+            filesystem=system,
+            partition_expression=hive.parse(file.path) if owner.partition_cols else None,
+            file_size=file.bytes,
+        )
+        for entry in entries
+        for file in entry.files
+    ]
+    return ds.FileSystemDataset(fragments, schema, parquet, filesystem=system)
 
 
 def _schema(entries: list[LogEntry]) -> pa.Schema:
@@ -88,9 +93,12 @@ def _schema(entries: list[LogEntry]) -> pa.Schema:
     return pa.unify_schemas(nullable, promote_options="permissive")
 
 
-def _file_system(url: str, storage_options: Mapping[str, Any] | None) -> tuple[Any, str]:
+def _file_system(url: str, storage_options: Mapping[str, Any] | None) -> tuple[fs.FileSystem, str]:
     protocol, separator, _ = url.partition("://")
     if not separator:
         return fs.LocalFileSystem(), url
-    files = fsspec.filesystem(protocol, **(storage_options or {}))
-    return files, str(files._strip_protocol(url)).rstrip("/")
+    # Another query of this process may have listed the bucket before: what came since would not be there.
+    fresh = {"use_listings_cache": False, "skip_instance_cache": True}
+    files = fsspec.filesystem(protocol, **{**(storage_options or {}), **fresh})
+    handler = fs.FSSpecHandler(files)  # type: ignore[abstract]  # so say the stubs
+    return fs.PyFileSystem(handler), str(files._strip_protocol(url)).rstrip("/")

@@ -18,8 +18,9 @@ from microstream.connectors.kafka.sink_probe import KafkaSinkProbe
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
 from microstream.errors import PlanError
-from microstream.formats.choice import FORMATS, check_writable, decoder_of, encoder_of
+from microstream.formats.choice import check_format, check_writable, decoder_of, encoder_of
 from microstream.formats.keys import check_key
+from microstream.formats.registry import Registry
 from microstream.plan.specs import Publication
 
 __all__ = ["KafkaSink", "KafkaSource"]
@@ -41,6 +42,8 @@ class KafkaSource:
         "host:port", several separated by commas.
     format
         One of `microstream.formats.choice.FORMATS`.
+    registry
+        Of the schemas, for formats that have one.
     start
         "earliest" or "latest": where a query begins that has no checkpoint yet; None leaves it to the trigger.
     end
@@ -69,6 +72,7 @@ class KafkaSource:
     topics: tuple[str, ...]
     bootstrap_servers: str
     format: str = "json"
+    registry: Registry | None = None
     start: Literal["earliest", "latest"] | None = None
     end: Literal["latest"] | None = None
     metadata: tuple[str, ...] = ()
@@ -84,7 +88,7 @@ class KafkaSource:
             raise PlanError("read_kafka: name at least one topic.")
         if len(set(self.topics)) < len(self.topics):
             raise PlanError(f"read_kafka: a topic is named twice in {', '.join(self.topics)}.")
-        _require_one_of("read_kafka", "format", self.format, FORMATS)
+        check_format("read_kafka", self.format, self.registry)
         _require_one_of("read_kafka", "start", self.start, ("earliest", "latest", None))
         _require_one_of("read_kafka", "end", self.end, ("latest", None))
         _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop"))
@@ -125,7 +129,8 @@ class KafkaSource:
             details=layout.details,
         )
         value = layout.value_schema(self.required)
-        decoder = decoder_of(self.format, value, event_time if event_time in value.names else None)
+        of_value = event_time if event_time in value.names else None
+        decoder = decoder_of(self.format, value, of_value, self.registry)
         return KafkaReader(self.cluster, rules, decoder, layout, name=name, max_ahead_us=max_ahead_us)
 
 
@@ -151,6 +156,8 @@ class KafkaSink:
         transactions, and not after the manifest but as soon as computed; rows of attempts that were given up remain.
     format
         One of `microstream.formats.choice.FORMATS`.
+    registry
+        Of the schemas, for formats that have one.
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
     wait_us
@@ -167,11 +174,12 @@ class KafkaSink:
     key: str | tuple[str, ...] | None = None
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     format: str = "json"
+    registry: Registry | None = None
     config: Config = ()
     wait_us: int = 30_000_000
 
     def __post_init__(self) -> None:
-        _require_one_of("to_kafka", "format", self.format, FORMATS)
+        check_format("to_kafka", self.format, self.registry)
         _require_one_of("to_kafka", "delivery", self.delivery, ("exactly_once", "at_least_once"))
         self.cluster  # noqa: B018  (refuses settings that are not for users)
 
@@ -236,7 +244,8 @@ class KafkaSink:
         """A worker's view, for one lane."""
         wait_s = self.wait_us / 1e6
         value = self._value_schema(schema)
-        encoder = encoder_of(self.format, value, together=not self.key_columns and len(value) == len(schema))
+        together = not self.key_columns and len(value) == len(schema)
+        encoder = encoder_of(self.format, value, topic=self.topic, registry=self.registry, together=together)
         rules = RecordRules(
             cluster=self.cluster, topic=self.topic, key=self.key_columns, encoder=encoder, wait_s=wait_s
         )

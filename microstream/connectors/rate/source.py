@@ -102,6 +102,9 @@ class RateProbe:
         self._end = max(self._end, _rows_until(now_us - self._origin_us, self._rate))
         return {PARTITION: Bounds(low=0, end=self._end)}
 
+    def ends(self) -> None:
+        """Asking for all costs no more."""
+
     def identity(self) -> Mapping[str, str]:
         """Unknown."""
         return {}

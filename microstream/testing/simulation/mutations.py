@@ -18,6 +18,7 @@ from microstream.checkpoint.commit import head
 from microstream.checkpoint.keys import manifest_key
 from microstream.checkpoint.manifest import Manifest, OutboxBatch
 from microstream.checkpoint.store import ObjectStore, StoreError
+from microstream.connectors.files.writer import ParquetWriter
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.runtime import batch, delivery, opening, pipeline
@@ -27,7 +28,7 @@ from microstream.runtime.delivery import Delivery
 from microstream.runtime.engine import ExchangeLostError, Fetch, Task
 from microstream.runtime.flight import AttemptRecord
 from microstream.runtime.pipeline import Pipeline
-from microstream.runtime.publishing import Active, Publishing
+from microstream.runtime.publishing import Active, Publishing, enqueue
 from microstream.runtime.shelf import Shelf
 from microstream.runtime.task import Attempt, StageReceipt, StageTask, task_key
 from microstream.runtime.worker import LaneWorker
@@ -184,6 +185,29 @@ def skipped_counts_as_own() -> AbstractContextManager[Any]:
     return replaced(TransactionalWriter, "publish", trusting)
 
 
+def roll_without_manifest() -> AbstractContextManager[Any]:
+    """Held rows become files when the driver thinks that it is time, whatever the manifest says."""
+
+    def impatient(state: Publishing, batch_id: int, outbox: Any, **options: Any) -> Publishing:
+        return enqueue(state, batch_id, outbox, **{**options, "last": True})
+
+    return replaced(delivery, "enqueue", impatient)
+
+
+def files_under_random_names() -> AbstractContextManager[Any]:
+    """A roll that is tried again writes its rows into another file."""
+    original = ParquetWriter._roll
+
+    def elsewhere(self: ParquetWriter, outgoing: Outgoing) -> Any:
+        job, self._job = self._job, self._new_id()
+        try:
+            return original(self, outgoing)
+        finally:
+            self._job = job
+
+    return replaced(ParquetWriter, "_roll", elsewhere)
+
+
 def unconfirmed_predecessor() -> AbstractContextManager[Any]:
     """Batch N + 1 of a sink is published before all lanes confirmed N."""
 
@@ -291,6 +315,8 @@ MUTATIONS: dict[str, Break] = {
         marker_before_init,
         no_marker,
         skipped_counts_as_own,
+        roll_without_manifest,
+        files_under_random_names,
         unconfirmed_predecessor,
         state_of_wrong_commit,
         key_without_epoch,

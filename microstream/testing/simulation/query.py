@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pyarrow as pa
 
@@ -18,6 +20,7 @@ from microstream.plan.nodes import (
 )
 from microstream.plan.stages import Stages, cut
 from microstream.testing.simulation.broker import Broker
+from microstream.testing.simulation.folder import SimFolder
 from microstream.testing.simulation.kernel import WORLD, World
 from microstream.testing.simulation.scenario import Scenario
 from microstream.testing.simulation.sink import SimSink
@@ -27,6 +30,9 @@ __all__ = ["INNER", "LATE", "OUTER", "RAW", "compile_query", "sink_topics"]
 
 INNER, OUTER, LATE, RAW = "inner", "outer", "late", "raw"
 """Names of the sinks and of their topics."""
+
+FILES = "files"
+FILES_EVERY_US = 5_000_000
 
 OUT_PARTITIONS = 2
 
@@ -59,7 +65,9 @@ def sink_topics(scenario: Scenario) -> tuple[str, ...]:
     return tuple(name for name, there in wanted.items() if there)
 
 
-def compile_query(world: World, broker: Broker, scenario: Scenario, topics: tuple[Topic, ...]) -> Stages:
+def compile_query(
+    world: World, broker: Broker, scenario: Scenario, topics: tuple[Topic, ...], folder: SimFolder
+) -> Stages:
     """The plan of `scenario`, cut into stages; creates the output topics."""
     rows = _input(scenario, topics)
     inner = _inner(scenario, rows)
@@ -78,6 +86,9 @@ def compile_query(world: World, broker: Broker, scenario: Scenario, topics: tupl
         broker.create_topic(name, OUT_PARTITIONS)
         spec = SimSink(world=world, broker=broker, topic=name)
         sinks.append(Sink(child=frames[name], name=name, spec=spec))
+    if scenario.files:
+        every_us = FILES_EVERY_US if scenario.files == "rolled" else 0
+        sinks.append(Sink(child=inner, name=FILES, spec=replace(folder, every_us=every_us)))
     return cut(tuple(sinks))
 
 

@@ -24,6 +24,7 @@ from microstream.settings import Settings
 from microstream.testing.simulation import oracle
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.cluster import ClusterFaults, SimCluster, SimEngine, SimWorker
+from microstream.testing.simulation.folder import SimFolder, problems_of_folder
 from microstream.testing.simulation.host import LaneHost
 from microstream.testing.simulation.kernel import Actor, Faults, Killed, Step, World, WorldClock
 from microstream.testing.simulation.loop import Stuck
@@ -99,7 +100,9 @@ class Simulation:
         self.topics = tuple(
             Topic(self.world, self.broker, f"in{number}", count) for number, count in enumerate(s.partitions)
         )
-        self.stages = compile_query(self.world, self.broker, s, self.topics)
+        self.files = Bucket()
+        folder = SimFolder(world=self.world, bucket=self.files, faults=self.store_faults)
+        self.stages = compile_query(self.world, self.broker, s, self.topics, folder)
         self.cluster = SimCluster(
             self.world,
             workers=s.workers,
@@ -296,6 +299,9 @@ class Simulation:
                 problems += oracle.problems_of_outer(s, events, rows_of(self.broker, OUTER))
         if s.raw:
             problems += oracle.problems_of_raw(events, rows_of(self.broker, RAW))
+        if s.files:
+            refused = self.mishap.refused
+            problems += problems_of_folder(self.files, inner, rolled=s.files == "rolled", refused=refused)
         if self.mishap.refused:
             # What was refused cannot be complete; but nothing wrong may have come out.
             problems = [problem for problem in problems if not problem.endswith(" is missing")]

@@ -40,6 +40,8 @@ class Scenario:
         Group by a key that user code draws at random: each try of a batch gives other results.
     raw, late
         Whether rows also leave the query as they came, and late ones by a sink of their own.
+    files
+        Whether results of the first window also go to a folder: "each batch", "rolled", or "" for not at all.
     replicas
         Supervisors that each keep a driver running.
     impatient
@@ -62,6 +64,7 @@ class Scenario:
     random_keys: bool
     raw: bool
     late: bool
+    files: str
     replicas: int
     impatient: bool
     same_host: bool
@@ -104,6 +107,7 @@ def draw(random: Random) -> Scenario:
         random_keys=random.random() < 0.4 and not alone,
         raw=random.random() < 0.4,
         late=late,
+        files="",
         replicas=2 if random.random() < 0.25 and not alone else 1,
         impatient=random.random() < 0.5,
         same_host=random.random() < 0.5,
@@ -118,6 +122,8 @@ def draw(random: Random) -> Scenario:
         calm_after_s=span_s + random.uniform(0.0, 60.0),
         arrivals=_arrivals(random, partitions, span_s, delay_us + 8 * SECOND_US if late else delay_us),
     )
+    # Drawn last, so that a seed without files is the world that it was before there were any.
+    scenario = replace(scenario, files=random.choice(("", "", "each batch", "rolled")))
     match mishap:
         case "zombie":
             return _haunted(scenario)

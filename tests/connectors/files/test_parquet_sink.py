@@ -86,7 +86,7 @@ def test_what_is_written_is_read_back_by_the_log_by_arrow_and_by_duckdb(
         return
     assert visible(folder) == expected
     assert open_parquet(str(folder)).schema.equals(SCHEMA)
-    assert ds.dataset(str(folder), partitioning="hive").count_rows() == len(expected)
+    assert ds.dataset(str(folder)).count_rows() == len(expected)
     [counted] = duckdb.sql(f"select count(*) from read_parquet('{folder}/**/*.parquet')").fetchall()
     assert counted == (len(expected),)
 
@@ -150,6 +150,17 @@ def test_an_entry_is_json_that_names_the_files(tmp_path: Path) -> None:
         "country=de",
         "country=__HIVE_DEFAULT_PARTITION__",
     ]
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"format":1', b'"format":2'), (b'"batch":0', b'"lot":0'), (b"{", b"")])
+def test_an_entry_of_a_newer_version_or_a_damaged_one_is_refused(tmp_path: Path, old: bytes, new: bytes) -> None:
+    writer = opened(ParquetSink(url=str(tmp_path)))
+    publish(writer, 0, writer.encode(table([("de", 1, DAY)]), event_time=None))
+    entry = tmp_path / "_microstream" / f"{0:020d}.json"
+    entry.write_bytes(entry.read_bytes().replace(old, new, 1))
+
+    with pytest.raises(ConnectorError, match=r"0\.json: .*upgrade microstream"):
+        open_parquet(str(tmp_path))
 
 
 def test_columns_that_came_later_are_null_in_older_batches(tmp_path: Path) -> None:

@@ -1,27 +1,19 @@
-"""The command line.
-
-Commands import what they run inside their functions: pandas, Arrow and Dask take a second, and `--help` needs none.
-"""
+"""`demo`: a stream, a broker and a query in one command."""
 
 from __future__ import annotations
 
-import sys
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from microstream.errors import MicrostreamError
+from microstream.cli.run import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from microstream.testing.demo import Demo, Snapshot
 
-__all__ = ["app", "main"]
-
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended, as shells have it."""
+__all__ = ["demo"]
 
 ROWS_SHOWN = 16
 PLAIN_EVERY = 12
@@ -35,30 +27,7 @@ Next: the same lines read your Kafka and keep their state where you say:
 
 In a clone: examples/bids_per_auction.py is such a program, docs/tutorial.md explains it step by step."""
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Kafka topics as continuously updated data frames, on Dask.",
-)
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"microstream {version('microstream')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    _: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Options of all commands."""
-
-
-@app.command()
 def demo(
     seconds: Annotated[int, typer.Option(min=3, max=30, help="How long bids keep coming.")] = 12,
 ) -> None:
@@ -107,12 +76,3 @@ def _show(console: Console, running: Demo) -> Snapshot:
             console.print(line(now), highlight=False, soft_wrap=True)
     console.print(newest_windows(now.windows, ROWS_SHOWN))
     return now
-
-
-def main() -> None:
-    """Entry point of the `microstream` command: what microstream raises on purpose is told without a traceback."""
-    try:
-        app()
-    except MicrostreamError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
