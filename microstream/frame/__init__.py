@@ -22,7 +22,7 @@ from microstream.frame.sinks import StreamSink, start
 from microstream.frame.sources import concat, from_pandas, read_kafka
 from microstream.frame.stream import StreamFrame
 from microstream.frame.triggers import available_now, continuously, every
-from microstream.frame.windows import tumbling
+from microstream.frame.windows import sliding, tumbling
 from microstream.runtime.query import StreamingQuery, queries
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "from_pandas",
     "queries",
     "read_kafka",
+    "sliding",
     "start",
     "tumbling",
 ]

@@ -21,7 +21,18 @@ from microstream.plan.dtypes import Schema, parse_schema, to_frame
 from microstream.plan.expr import Column as Named
 from microstream.plan.expr import Expr, callable_name
 from microstream.plan.infer import BatchFormat, infer_batches, infer_column
-from microstream.plan.nodes import Assign, Explode, Filter, Late, MapBatches, Node, Project, Tumbling, WindowAggregate
+from microstream.plan.nodes import (
+    Assign,
+    Explode,
+    Filter,
+    Late,
+    MapBatches,
+    Node,
+    Project,
+    Sliding,
+    Tumbling,
+    WindowAggregate,
+)
 
 __all__ = ["StreamFrame"]
 
@@ -198,7 +209,7 @@ class StreamFrame:
         self._require("groupby", keys)
         return GroupBy(self._node, tuple(keys), StreamFrame)
 
-    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups[StreamFrame]:
+    def window(self, spec: Tumbling | Sliding, on: str | None = None) -> WindowedGroups[StreamFrame]:
         """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
         return GroupBy(self._node, (), StreamFrame).window(spec, on)
 

@@ -1,7 +1,8 @@
 """Windowed aggregates, cut into partial (per lane and batch), merge (in any order) and finish (at closing).
 
-Partials have the key columns, `window_end` (int64 microseconds) and the columns that each aggregate keeps
-(`operators/folds`). Kernels run single-threaded: threads would give other float sums at every run.
+Partials have the key columns, `window_end` (or `pane_end` of sliding windows, until they close; int64 microseconds)
+and the columns that each aggregate keeps (`operators/folds`). Kernels run single-threaded: threads would give other
+float sums at every run.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from microstream.operators.nulls import float_rules
 from microstream.operators.order import NOWHERE, Places
 from microstream.operators.window import Windowed
 from microstream.plan.expr import evaluate
-from microstream.plan.nodes import TIME, Aggregate, WindowAggregate
+from microstream.plan.nodes import TIME, Aggregate, Sliding, Tumbling, WindowAggregate
 
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
 os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 
-__all__ = ["END", "finish", "merge", "partial", "partial_schema", "shape"]
+__all__ = ["END", "PANE", "finish", "merge", "partial", "partial_schema", "shape"]
 
 END: Final = "window_end"
 """Column of partials: end of the window, exclusive, int64 microseconds since 1970 UTC."""
+
+PANE: Final = "pane_end"
+"""Instead of it, in partials of sliding windows: end of the pane, which several windows share."""
 
 
 def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Places] = lambda: NOWHERE) -> pa.Table:
@@ -74,13 +78,14 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
 
 
 def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
-    """One row per key and window; associative and commutative, float sums up to rounding.
+    """One row per key and window (or pane); associative and commutative, float sums up to rounding.
 
     Rows come in order of first appearance: partials sorted by `window_end` stay sorted.
     """
-    by = {name: partials.column(name) for name in (*node.keys, END)}
+    end = END if END in partials.schema.names else PANE
+    by = {name: partials.column(name) for name in (*node.keys, end)}
     foldings = [fold.merge(_state(fold, partials)) for fold in _folds(node)]
-    return _as(partial_schema(node), _fold(by, foldings))
+    return _as(_schema(node, end), _fold(by, foldings))
 
 
 def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
@@ -102,10 +107,14 @@ def partial_schema(node: WindowAggregate) -> pa.Schema:
     PlanError
         A key is named like a column that an aggregate keeps, such as "avg:sum".
     """
+    return _schema(node, PANE if isinstance(node.window, Sliding) else END)
+
+
+def _schema(node: WindowAggregate, end: str) -> pa.Schema:
     here = node.child.schema
     # Whether keys may be null is not part of `shape`, so stored partials must not depend on it.
     fields = [here.field(key).with_nullable(True) for key in node.keys]
-    fields.append(pa.field(END, pa.int64(), nullable=False))
+    fields.append(pa.field(end, pa.int64(), nullable=False))
     fields += [field for fold in _folds(node) for field in fold.fields]
     names = [column.name for column in fields]
     for name in names:
@@ -120,11 +129,19 @@ def shape(node: WindowAggregate) -> str:
     return json.dumps(
         {
             "keys": [[key, str(here.field(key).type)] for key in node.keys],
-            "window": {"tumbling_us": node.window.size_us, "offset_us": node.window.offset_us, "on": node.on},
+            "window": {**_window_shape(node), "on": node.on},
             "aggregates": [_aggregate_shape(aggregate, here) for aggregate in node.aggregates],
         },
         separators=(",", ":"),
     )
+
+
+def _window_shape(node: WindowAggregate) -> dict[str, int]:
+    match node.window:
+        case Tumbling(size_us=size_us, offset_us=offset_us):
+            return {"tumbling_us": size_us, "offset_us": offset_us}
+        case Sliding(size_us=size_us, every_us=every_us, offset_us=offset_us):
+            return {"sliding_us": size_us, "every_us": every_us, "offset_us": offset_us}
 
 
 def _aggregate_shape(aggregate: Aggregate, schema: pa.Schema) -> list[Any]:

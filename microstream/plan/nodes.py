@@ -16,6 +16,7 @@ from microstream.errors import PlanError
 from microstream.plan.aggregates import Aggregate, aggregate_field
 from microstream.plan.expr import Expr
 from microstream.plan.specs import SinkSpec, SourceSpec
+from microstream.plan.windows import Sliding
 
 __all__ = [
     "LATE_COLUMNS",
@@ -30,6 +31,7 @@ __all__ = [
     "Node",
     "Project",
     "Sink",
+    "Sliding",
     "Source",
     "Tumbling",
     "WindowAggregate",
@@ -227,7 +229,7 @@ class WindowAggregate:
 
     child: Node
     keys: tuple[str, ...]
-    window: Tumbling
+    window: Tumbling | Sliding
     on: str
     aggregates: tuple[Aggregate, ...]
     id: str = ""

@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -22,7 +21,7 @@ from microstream.checkpoint.manifest import HASH_SPACE, Segment
 from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, SourceConnector, Writer
 from microstream.errors import UserFunctionError
-from microstream.operators.aggregate import finish, merge, partial_schema
+from microstream.operators.aggregate import finish
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.order import Places
 from microstream.operators.rows import Rows
@@ -40,14 +39,13 @@ from microstream.runtime.task import (
     OutboxPart,
     PublishReceipt,
     PublishTask,
-    RunPart,
     StageReceipt,
     StageTask,
     StateChange,
 )
-from microstream.state.lane import Step, WindowState, step
+from microstream.runtime.windows import advance, loaded, run_part
+from microstream.state.lane import Step, WindowState
 from microstream.state.lanes import lane_starts
-from microstream.state.loading import load
 
 __all__ = ["LaneWorker", "StateMissingError"]
 
@@ -246,12 +244,12 @@ class LaneWorker:
         for operator in (o for o in self._job.stages.operators if o.level == task.level):
             delta = self._fetch(operator, task)
             base = self._state(operator, task)
-            done = step(
+            done = advance(
                 base,
                 delta,
+                operator.node,
                 watermark_us=closing[operator.id],
                 batch=task.attempt.batch,
-                merge=partial(merge, node=operator.node),
                 most_runs=max(2, MAX_RUNS // (task.lanes * len(self._operators)) - 1),
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
@@ -260,7 +258,7 @@ class LaneWorker:
                 entered += done.closed.num_rows
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
-            changes.append(_change(operator.id, done))
+            changes.append(_change(operator, done))
         return parts, changes
 
     def _fetch(self, operator: Operator, task: StageTask) -> pa.Table | None:
@@ -307,14 +305,13 @@ class LaneWorker:
             raise StateMissingError(f"{key} is commit {manifest.commit_id}, not {commit_id}")
         kept = next(state for state in manifest.operators if state.id == operator.id)
         bounds = (*kept.lane_starts, HASH_SPACE)
-        return load(
+        return loaded(
             kept.runs,
             self._store,
+            operator.node,
             lo=bounds[task.lane],
             hi=bounds[task.lane + 1],
             closed_before_us=kept.closed_before_us,
-            keys=operator.node.keys,
-            schema=partial_schema(operator.node),
         )
 
     def _remember(self, operator: str, lane: int, attempt: Attempt, base: WindowState, state: WindowState) -> None:
@@ -387,9 +384,6 @@ class LaneWorker:
         )
 
 
-def _change(operator: str, done: Step) -> StateChange:
-    added = None
-    if done.added is not None:
-        run = done.added
-        added = RunPart(level=run.level, rows=run.rows, min_end_us=run.min_end_us, max_end_us=run.max_end_us)
-    return StateChange(operator=operator, dropped=done.dropped, added=added, rows_held=done.state.rows)
+def _change(operator: Operator, done: Step) -> StateChange:
+    added = None if done.added is None else run_part(done.added, operator.node)
+    return StateChange(operator=operator.id, dropped=done.dropped, added=added, rows_held=done.state.rows)
