@@ -30,7 +30,7 @@ from microstream.plan.nodes import TIME, Aggregate, Sliding, Tumbling, WindowAgg
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
 os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 
-__all__ = ["END", "PANE", "finish", "merge", "partial", "partial_schema", "shape"]
+__all__ = ["END", "PANE", "finish", "merge", "partial", "partial_schema", "shape", "shrinks"]
 
 END: Final = "window_end"
 """Column of partials: end of the window, exclusive, int64 microseconds since 1970 UTC."""
@@ -58,7 +58,7 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
     UserFunctionFailed
         A `where=` raised, or gave something else than true and false.
     """
-    table = windowed.table
+    table, folds = windowed.table, _folds(node)
     by: dict[str, Any] = {f"key{at}": float_rules(table.column(k)) for at, k in enumerate(node.keys)}
     by["end"] = pa.array(windowed.end_us)
     read = {aggregate.column for aggregate in node.aggregates if aggregate.column is not None}
@@ -72,9 +72,9 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
                 order=order,
             )
         )
-        for aggregate, fold in zip(node.aggregates, _folds(node), strict=True)
+        for aggregate, fold in zip(node.aggregates, folds, strict=True)
     ]
-    return _as(partial_schema(node), _fold(by, foldings))
+    return _as(_schema(node, _end(node), folds), _fold(by, foldings))
 
 
 def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
@@ -84,8 +84,9 @@ def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
     """
     end = END if END in partials.schema.names else PANE
     by = {name: partials.column(name) for name in (*node.keys, end)}
-    foldings = [fold.merge(_state(fold, partials)) for fold in _folds(node)]
-    return _as(_schema(node, end), _fold(by, foldings))
+    folds = _folds(node)
+    foldings = [fold.merge(_state(fold, partials)) for fold in folds]
+    return _as(_schema(node, end, folds), _fold(by, foldings))
 
 
 def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
@@ -107,20 +108,29 @@ def partial_schema(node: WindowAggregate) -> pa.Schema:
     PlanError
         A key is named like a column that an aggregate keeps, such as "avg:sum".
     """
-    return _schema(node, PANE if isinstance(node.window, Sliding) else END)
+    return _schema(node, _end(node), _folds(node))
 
 
-def _schema(node: WindowAggregate, end: str) -> pa.Schema:
+def _end(node: WindowAggregate) -> str:
+    return PANE if isinstance(node.window, Sliding) else END
+
+
+def _schema(node: WindowAggregate, end: str, folds: Sequence[Fold]) -> pa.Schema:
     here = node.child.schema
     # Whether keys may be null is not part of `shape`, so stored partials must not depend on it.
     fields = [here.field(key).with_nullable(True) for key in node.keys]
     fields.append(pa.field(end, pa.int64(), nullable=False))
-    fields += [field for fold in _folds(node) for field in fold.fields]
+    fields += [field for fold in folds for field in fold.fields]
     names = [column.name for column in fields]
-    for name in names:
+    for name in names if len(set(names)) < len(names) else ():
         if names.count(name) > 1:
             raise PlanError(f"agg: the state keeps a column {name!r} twice. Rename the key or output of that name.")
     return pa.schema([column.remove_metadata() for column in fields])
+
+
+def shrinks(node: WindowAggregate) -> bool:
+    """Whether merging partials makes them smaller; a list is as long as its parts."""
+    return all(aggregate.how != "list" for aggregate in node.aggregates)
 
 
 def shape(node: WindowAggregate) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from microstream.checkpoint.manifest import Run
 from microstream.checkpoint.store import ObjectStore
-from microstream.operators.aggregate import merge, partial_schema
+from microstream.operators.aggregate import merge, partial_schema, shrinks
 from microstream.plan.nodes import Sliding, WindowAggregate
 from microstream.runtime.task import RunPart
 from microstream.state import lane, panes
@@ -40,6 +40,7 @@ def advance(
             batch=batch,
             merge=fold,
             most_runs=most_runs,
+            blocks=shrinks(node),
         )
     return lane.step(state, delta, watermark_us=watermark_us, batch=batch, merge=fold, most_runs=most_runs)
 

@@ -71,6 +71,7 @@ def step(
     batch: int,
     merge: Merge,
     most_runs: int = MOST_RUNS,
+    blocks: bool = True,
 ) -> Step:
     """Take in a batch's partials, close windows that end at or before `watermark_us` (semantics 15).
 
@@ -87,17 +88,20 @@ def step(
         Of the operator.
     watermark_us, batch, merge, most_runs
         See `state.lane.step`.
+    blocks
+        Whether to keep blocks: not where merging does not make states smaller (lists).
     """
     if watermark_us < state.closed_before_us:
         raise InternalError(f"batch {batch}: watermark fell from {state.closed_before_us} to {watermark_us}")
-    blocks = state.blocks if isinstance(state, PaneState) else _built(state, window, merge)
+    height = _height(window) if blocks else 0
+    before = state.blocks if isinstance(state, PaneState) else _built(state, window, height, merge)
     fresh = None
     if delta is not None and delta.num_rows:
         fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0, by=PANE)
         if fresh.min_end_us <= window.expired_us(state.closed_before_us):
             raise InternalError(f"batch {batch} has rows of a pane whose windows closed: {fresh.min_end_us}")
     levels = _rolled(
-        (state.runs, *blocks), fresh, window, merge, since_us=state.closed_before_us, until_us=watermark_us
+        (state.runs, *before), fresh, window, merge, since_us=state.closed_before_us, until_us=watermark_us
     )
     here = state.runs if fresh is None else (*state.runs, fresh)
     closed = _closed((here, *levels), window, merge, since_us=state.closed_before_us, until_us=watermark_us)
@@ -120,11 +124,11 @@ def step(
     )
 
 
-def _built(state: WindowState, window: Sliding, merge: Merge) -> tuple[tuple[LaneRun, ...], ...]:
+def _built(state: WindowState, window: Sliding, height: int, merge: Merge) -> tuple[tuple[LaneRun, ...], ...]:
     """The blocks of a state that was loaded."""
     table = merged([run.table for run in state.runs], merge)
     held = None if table is None else LaneRun.of(table, batch=0, lo=state.lo, level=0, by=PANE)
-    empty: tuple[tuple[LaneRun, ...], ...] = ((),) * (1 + _height(window))
+    empty: tuple[tuple[LaneRun, ...], ...] = ((),) * (1 + height)
     return _rolled(empty, held, window, merge, since_us=state.closed_before_us, until_us=state.closed_before_us)
 
 
@@ -207,7 +211,7 @@ def _closed(
         return None
     ranges = [
         found
-        for level, (which, block) in enumerate(_cover(windows, window))
+        for level, (which, block) in enumerate(_cover(windows, window, len(levels) - 1))
         for run in levels[level]
         if (found := _ranges(run, windows[which], window.pane_ends_us((block + 1 << level) - 1))) is not None
     ]
@@ -238,12 +242,12 @@ def _closing(runs: Sequence[LaneRun], window: Sliding, since: int, through: int)
     return found
 
 
-def _cover(windows: Ints, window: Sliding) -> list[tuple[Ints, Ints]]:
-    """Per level, (position in `windows`, block): together exactly the panes of each window."""
+def _cover(windows: Ints, window: Sliding, height: int) -> list[tuple[Ints, Ints]]:
+    """Per level up to `height`, (position in `windows`, block): together exactly the panes of each window."""
     first = windows * window.per_step
     end = first + window.panes
     found = []
-    for _ in range(1 + _height(window)):
+    for _ in range(height):
         left = np.flatnonzero((first < end) & (first & 1 == 1))
         blocks = [first[left]]
         first[left] += 1
@@ -252,6 +256,9 @@ def _cover(windows: Ints, window: Sliding) -> list[tuple[Ints, Ints]]:
         found.append((np.concatenate([left, right]), np.concatenate([*blocks, end[right]])))
         first >>= 1
         end >>= 1
+    count = end - first
+    which = np.repeat(np.arange(len(windows)), count)
+    found.append((which, np.arange(len(which)) + np.repeat(first - (np.cumsum(count) - count), count)))
     return found
 
 

@@ -15,7 +15,7 @@ from microstream.clock import BEGINNING_US
 from microstream.errors import InternalError
 from microstream.plan.windows import Sliding
 from microstream.state.lane import Step, WindowState
-from microstream.state.panes import MOST_RUNS, PANE, PaneState, _cover, step
+from microstream.state.panes import MOST_RUNS, PANE, PaneState, _cover, _height, step
 
 MINUTE = Sliding(size_us=60, every_us=1)
 
@@ -49,7 +49,7 @@ def test_a_window_is_at_most_two_blocks_per_level_whichever_pane_it_begins_with(
 ) -> None:
     window = Sliding(size_us=max(size, every), every_us=min(size, every))
 
-    cover = _cover(np.array([number]), window)
+    cover = _cover(np.array([number]), window, _height(window))
 
     spans = sorted((int(b) << level, int(b) + 1 << level) for level, (_, blocks) in enumerate(cover) for b in blocks)
     assert spans[0][0] == number * window.per_step
@@ -87,8 +87,9 @@ def test_a_minute_by_the_second_reads_a_few_partials_per_key_and_window() -> Non
 times = st.lists(st.integers(0, 60), max_size=6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=80)
 @given(
+    blocks=st.booleans(),
     window=st.builds(
         lambda size, every: Sliding(size_us=max(size, every), every_us=min(size, every)),
         st.integers(1, 25),
@@ -97,7 +98,7 @@ times = st.lists(st.integers(0, 60), max_size=6)
     batches=st.lists(st.tuples(times, st.integers(0, 15)), min_size=1, max_size=6),
 )
 def test_only_panes_are_stored_and_blocks_come_back_from_them(
-    window: Sliding, batches: list[tuple[list[int], int]]
+    blocks: bool, window: Sliding, batches: list[tuple[list[int], int]]
 ) -> None:
     kept: WindowState = WindowState(lo=0, closed_before_us=BEGINNING_US)
     reloaded, watermark_us = kept, 0
@@ -110,7 +111,7 @@ def test_only_panes_are_stored_and_blocks_come_back_from_them(
         watermark_us += forward
         delta = panes(window, used)
         arguments = {"window": window, "watermark_us": watermark_us, "batch": batch, "merge": merge}
-        a, b = step(kept, delta, **arguments), step(reloaded, delta, **arguments)  # type: ignore[arg-type]
+        a, b = step(kept, delta, **arguments), step(reloaded, delta, blocks=blocks, **arguments)  # type: ignore[arg-type]
 
         assert (a.closed is None) == (b.closed is None)
         if a.closed is not None and b.closed is not None:
