@@ -34,6 +34,8 @@ class Scenario:
         Of each input topic.
     window_us, outer_us
         Size of the first window, and of the window over its results (None: no second one).
+    every_us
+        Step of the first window, if it slides; None: it tumbles.
     delay_us, disorder_us
         What the watermark allows, and how far back rows really come; more than allowed makes late rows.
     random_keys
@@ -75,6 +77,7 @@ class Scenario:
     crash_rate: float
     calm_after_s: float
     arrivals: tuple[Arrival, ...]
+    every_us: int | None = None
 
     @property
     def may_be_late(self) -> bool:
@@ -118,6 +121,9 @@ def draw(random: Random) -> Scenario:
         calm_after_s=span_s + random.uniform(0.0, 60.0),
         arrivals=_arrivals(random, partitions, span_s, delay_us + 8 * SECOND_US if late else delay_us),
     )
+    if random.random() < 0.25:
+        # Drawn last: what else a seed runs stays what it was.
+        scenario = replace(scenario, every_us=random.choice((window_us // 5, 2 * SECOND_US, 3 * SECOND_US)))
     match mishap:
         case "zombie":
             return _haunted(scenario)
