@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from microstream.clock import BEGINNING_US, END_US
@@ -18,6 +18,7 @@ def sliding(draw: st.DrawFn) -> Sliding:
     return Sliding(size_us=size, every_us=draw(st.integers(1, size)), offset_us=draw(st.integers(-99, 99)))
 
 
+@settings(deadline=None)
 @given(window=sliding(), time=st.integers(-FAR, FAR))
 def test_a_pane_lies_in_exactly_the_windows_that_hold_its_times(window: Sliding, time: int) -> None:
     panes = window.pane_of(np.array([time]))
@@ -30,6 +31,7 @@ def test_a_pane_lies_in_exactly_the_windows_that_hold_its_times(window: Sliding,
         assert window.window_ends_us(np.array([number]))[0] == start + window.size_us
 
 
+@settings(deadline=None)
 @given(window=sliding(), time=st.integers(-FAR, FAR))
 def test_panes_are_half_open_side_by_side_and_windows_are_made_of_them(window: Sliding, time: int) -> None:
     pane = int(window.pane_of(np.array([time]))[0])
@@ -42,6 +44,7 @@ def test_panes_are_half_open_side_by_side_and_windows_are_made_of_them(window: S
     assert window.pane_end_us(window_first + window.panes - 1) - window.pane_end_us(window_first - 1) == window.size_us
 
 
+@settings(deadline=None)
 @given(window=sliding(), watermark=st.integers(-FAR, FAR))
 def test_what_a_watermark_has_passed_is_told_in_windows_and_panes(window: Sliding, watermark: int) -> None:
     closed, full = window.closed_through(watermark), window.full_panes(watermark)
@@ -53,6 +56,7 @@ def test_what_a_watermark_has_passed_is_told_in_windows_and_panes(window: Slidin
     assert window.last_windows(gone).tolist() == [closed, closed + 1]
 
 
+@settings(deadline=None)
 @given(window=sliding())
 def test_before_the_first_watermark_nothing_has_passed_and_at_the_end_everything(window: Sliding) -> None:
     for time in (-FAR, 0, FAR):
@@ -63,6 +67,7 @@ def test_before_the_first_watermark_nothing_has_passed_and_at_the_end_everything
         assert window.expired_us(BEGINNING_US) < time < window.expired_us(END_US)
 
 
+@settings(deadline=None)
 @given(window=sliding(), time=st.integers(-FAR, FAR))
 def test_a_run_waits_from_the_first_window_of_its_first_pane_to_the_last_of_its_last(
     window: Sliding, time: int

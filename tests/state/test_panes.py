@@ -43,6 +43,7 @@ def run(window: Sliding, batches: Sequence[tuple[Sequence[int], int]]) -> list[S
     return steps
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 10**6), every=st.integers(1, 10**6), number=st.integers(-(10**9), 10**9))
 def test_a_window_is_at_most_two_blocks_per_level_whichever_pane_it_begins_with(
     size: int, every: int, number: int
