@@ -191,18 +191,20 @@ def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
         name = f"\0{len(folds)}"
         columns[name] = ask.column
         folds.append((name, ask.function) if ask.options is None else (name, ask.function, ask.options))
-    if any(folding.by_group for folding in foldings):
+    by_group = any(folding.by_group for folding in foldings)
+    if by_group:
         first: Any = next(iter(by.values()))
         columns["\0row"] = pa.array(np.arange(len(first)))
         folds.append(("\0row", "list"))
-    grouped = pa.table(columns).group_by(list(by), use_threads=False).aggregate(folds)
-    groups: Any = Groups.of(grouped.columns[-1]) if any(folding.by_group for folding in foldings) else None
-    found = list(grouped.columns[: len(by)])
+    table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
+    answers = table.group_by(list(by), use_threads=False).aggregate(folds).columns
+    groups: Any = Groups.of(answers[-1]) if by_group else None
     at = len(by)
+    found = list(answers[:at])
     for folding in foldings:
-        answers = grouped.columns[at : at + len(folding.asks)]
+        mine = answers[at : at + len(folding.asks)]
         at += len(folding.asks)
-        found += answers if folding.collect is None else folding.collect(answers, groups)
+        found += mine if folding.collect is None else folding.collect(mine, groups)
     return found
 
 
