@@ -86,3 +86,15 @@ def test_a_curve_is_drawn_between_its_least_and_its_greatest(values: list[float]
     line = sparkline(values)
 
     assert line == drawn
+
+
+@pytest.mark.parametrize("how", ["sum", "std", "first", "list", "nunique"])
+def test_every_window_of_the_operator_benchmark_that_closes_comes_out(how: str) -> None:
+    operators = loaded("operators")
+    stream = list(operators.batches(20, 50, 3))
+
+    tumbling = operators.measured(operators.node_of(how, 5, 5), stream)
+    sliding = operators.measured(operators.node_of(how, 5, 1), stream)
+
+    # The watermark ends at 10 s: two windows of five seconds have closed, ten that begin every second, of three keys.
+    assert (tumbling["closed_rows"], sliding["closed_rows"]) == (2 * 3, 10 * 3)

@@ -26,7 +26,7 @@ from microstream.frame.sinks import StreamSink, start
 from microstream.frame.sources import concat, from_pandas, read_kafka, read_rate
 from microstream.frame.stream import StreamFrame
 from microstream.frame.triggers import available_now, continuously, every
-from microstream.frame.windows import tumbling
+from microstream.frame.windows import sliding, tumbling
 from microstream.runtime.opened import Checkpoint, open_checkpoint
 from microstream.runtime.query import StreamingQuery, queries
 
@@ -62,6 +62,7 @@ __all__ = [
     "read_files",
     "read_kafka",
     "read_rate",
+    "sliding",
     "start",
     "tumbling",
 ]

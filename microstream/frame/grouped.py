@@ -9,7 +9,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from microstream.errors import PlanError
 from microstream.frame.aggregates import Wanted, aggregate_of
 from microstream.plan.aggregates import HOWS, Aggregate, How
-from microstream.plan.nodes import Node, Tumbling, WindowAggregate
+from microstream.plan.nodes import Node, Sliding, Tumbling, WindowAggregate
 
 __all__ = ["GroupBy", "SelectedGroups", "WindowedGroups"]
 
@@ -30,13 +30,13 @@ class GroupBy(Generic[F]):
     _keys: tuple[str, ...]
     _frame_of: Callable[[Node], F]
 
-    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups[F]:
+    def window(self, spec: Tumbling | Sliding, on: str | None = None) -> WindowedGroups[F]:
         """The groups of each window.
 
         Parameters
         ----------
         spec
-            `ms.tumbling(size)`.
+            `ms.tumbling(size)` or `ms.sliding(size, every=)`.
         on
             Event-time column; the frame's by default.
 
@@ -45,8 +45,10 @@ class GroupBy(Generic[F]):
         PlanError
             The frame has no event time, or `on` is not it.
         """
-        if not isinstance(spec, Tumbling):
-            raise PlanError(f"window({spec!r}): give a window, as in ms.tumbling('1min').")
+        if not isinstance(spec, Tumbling | Sliding):
+            raise PlanError(
+                f"window({spec!r}): give a window, as in ms.tumbling('1min') or ms.sliding('1min', every='10s')."
+            )
         time = on if on is not None else self._node.event_time
         if time is None:
             raise PlanError(
@@ -72,7 +74,7 @@ class WindowedGroups(Generic[F]):
 
     _node: Node
     _keys: tuple[str, ...]
-    _window: Tumbling
+    _window: Tumbling | Sliding
     _on: str
     _frame_of: Callable[[Node], F]
 

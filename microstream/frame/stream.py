@@ -30,7 +30,7 @@ from microstream.frame.sinks import (
 )
 from microstream.frame.steps import Steps
 from microstream.plan.expr import Column as Named
-from microstream.plan.nodes import Late, Tumbling, WindowAggregate
+from microstream.plan.nodes import Late, Sliding, Tumbling, WindowAggregate
 
 __all__ = ["StreamFrame"]
 
@@ -87,7 +87,7 @@ class StreamFrame(Steps, Outputs):
         self._require("groupby", keys)
         return GroupBy(self._node, tuple(keys), StreamFrame)
 
-    def window(self, spec: Tumbling, on: str | None = None) -> WindowedGroups[StreamFrame]:
+    def window(self, spec: Tumbling | Sliding, on: str | None = None) -> WindowedGroups[StreamFrame]:
         """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
         return GroupBy(self._node, (), StreamFrame).window(spec, on)
 

@@ -1,7 +1,8 @@
 """Windowed aggregates, cut into partial (per lane and batch), merge (in any order) and finish (at closing).
 
-Partials have the key columns, `window_end` (int64 microseconds) and the columns that each aggregate keeps
-(`operators/folds`). Kernels run single-threaded: threads would give other float sums at every run.
+Partials have the key columns, `window_end` (or `pane_end` of sliding windows, until they close; int64 microseconds)
+and the columns that each aggregate keeps (`operators/folds`). Kernels run single-threaded: threads would give other
+float sums at every run.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from microstream.operators.nulls import float_rules
 from microstream.operators.order import NOWHERE, Places
 from microstream.operators.window import Windowed
 from microstream.plan.expr import evaluate
-from microstream.plan.nodes import TIME, Aggregate, WindowAggregate
+from microstream.plan.nodes import TIME, Aggregate, Sliding, Tumbling, WindowAggregate
 
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
 os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 
-__all__ = ["END", "finish", "merge", "partial", "partial_schema", "shape"]
+__all__ = ["END", "PANE", "finish", "merge", "partial", "partial_schema", "shape", "shrinks"]
 
 END: Final = "window_end"
 """Column of partials: end of the window, exclusive, int64 microseconds since 1970 UTC."""
+
+PANE: Final = "pane_end"
+"""Instead of it, in partials of sliding windows: end of the pane, which several windows share."""
 
 SHORT_BYTES: Final = 2**31 - 1
 """What a text column with 32-bit offsets can hold."""
@@ -57,7 +61,7 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
     UserFunctionFailed
         A `where=` raised, or gave something else than true and false.
     """
-    table = windowed.table
+    table, folds = windowed.table, _folds(node)
     by: dict[str, Any] = {f"key{at}": float_rules(table.column(k)) for at, k in enumerate(node.keys)}
     by["end"] = pa.array(windowed.end_us)
     read = {aggregate.column for aggregate in node.aggregates if aggregate.column is not None}
@@ -71,16 +75,18 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
                 order=order,
             )
         )
-        for aggregate, fold in zip(node.aggregates, _folds(node), strict=True)
+        for aggregate, fold in zip(node.aggregates, folds, strict=True)
     ]
-    return _as(partial_schema(node), _fold(by, foldings))
+    return _as(_schema(node, _end(node), folds), _fold(by, foldings))
 
 
 def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
-    """One row per key and window, in no order; associative and commutative, float sums up to rounding."""
-    by = {name: partials.column(name) for name in (*node.keys, END)}
-    foldings = [fold.merge(_state(fold, partials)) for fold in _folds(node)]
-    return _as(partial_schema(node), _fold(by, foldings))
+    """One row per key and window (or pane), in no order; associative and commutative, float sums up to rounding."""
+    end = END if END in partials.schema.names else PANE
+    by = {name: partials.column(name) for name in (*node.keys, end)}
+    folds = _folds(node)
+    foldings = [fold.merge(_state(fold, partials)) for fold in folds]
+    return _as(_schema(node, end, folds), _fold(by, foldings))
 
 
 def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
@@ -102,16 +108,29 @@ def partial_schema(node: WindowAggregate) -> pa.Schema:
     PlanError
         A key is named like a column that an aggregate keeps, such as "avg:sum".
     """
+    return _schema(node, _end(node), _folds(node))
+
+
+def _end(node: WindowAggregate) -> str:
+    return PANE if isinstance(node.window, Sliding) else END
+
+
+def _schema(node: WindowAggregate, end: str, folds: Sequence[Fold]) -> pa.Schema:
     here = node.child.schema
     # Whether keys may be null is not part of `shape`, so stored partials must not depend on it.
     fields = [here.field(key).with_nullable(True) for key in node.keys]
-    fields.append(pa.field(END, pa.int64(), nullable=False))
-    fields += [field for fold in _folds(node) for field in fold.fields]
+    fields.append(pa.field(end, pa.int64(), nullable=False))
+    fields += [field for fold in folds for field in fold.fields]
     names = [column.name for column in fields]
-    for name in names:
+    for name in names if len(set(names)) < len(names) else ():
         if names.count(name) > 1:
             raise PlanError(f"agg: the state keeps a column {name!r} twice. Rename the key or output of that name.")
     return pa.schema([column.remove_metadata() for column in fields])
+
+
+def shrinks(node: WindowAggregate) -> bool:
+    """Whether merging partials makes them smaller; a list is as long as its parts."""
+    return all(aggregate.how != "list" for aggregate in node.aggregates)
 
 
 def shape(node: WindowAggregate) -> str:
@@ -120,11 +139,19 @@ def shape(node: WindowAggregate) -> str:
     return json.dumps(
         {
             "keys": [[key, str(here.field(key).type)] for key in node.keys],
-            "window": {"tumbling_us": node.window.size_us, "offset_us": node.window.offset_us, "on": node.on},
+            "window": {**_window_shape(node), "on": node.on},
             "aggregates": [_aggregate_shape(aggregate, here) for aggregate in node.aggregates],
         },
         separators=(",", ":"),
     )
+
+
+def _window_shape(node: WindowAggregate) -> dict[str, int]:
+    match node.window:
+        case Tumbling(size_us=size_us, offset_us=offset_us):
+            return {"tumbling_us": size_us, "offset_us": offset_us}
+        case Sliding(size_us=size_us, every_us=every_us, offset_us=offset_us):
+            return {"sliding_us": size_us, "every_us": every_us, "offset_us": offset_us}
 
 
 def _aggregate_shape(aggregate: Aggregate, schema: pa.Schema) -> list[Any]:
@@ -164,18 +191,20 @@ def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
         name = f"\0{len(folds)}"
         columns[name] = ask.column
         folds.append((name, ask.function) if ask.options is None else (name, ask.function, ask.options))
-    if any(folding.by_group for folding in foldings):
+    by_group = any(folding.by_group for folding in foldings)
+    if by_group:
         first: Any = next(iter(by.values()))
         columns["\0row"] = pa.array(np.arange(len(first)))
         folds.append(("\0row", "list"))
-    grouped = pa.table(columns).group_by(list(by), use_threads=False).aggregate(folds)
-    groups: Any = Groups.of(grouped.columns[-1]) if any(folding.by_group for folding in foldings) else None
-    found = list(grouped.columns[: len(by)])
+    table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
+    answers = table.group_by(list(by), use_threads=False).aggregate(folds).columns
+    groups: Any = Groups.of(answers[-1]) if by_group else None
     at = len(by)
+    found = list(answers[:at])
     for folding in foldings:
-        answers = grouped.columns[at : at + len(folding.asks)]
+        mine = answers[at : at + len(folding.asks)]
         at += len(folding.asks)
-        found += answers if folding.collect is None else folding.collect(answers, groups)
+        found += mine if folding.collect is None else folding.collect(mine, groups)
     return found
 
 

@@ -64,7 +64,7 @@ class Places:
         ordinals = np.arange(count)
         if origin is None or not len(self.codes):
             lost = np.zeros(count, np.int64)
-            return Order(at_us=at_us, names=_NO_NAMES, codes=lost, offsets=lost, ordinals=ordinals)
+            return Order(at_us=at_us, place=_coded(lost, _NO_NAMES), offsets=lost, ordinals=ordinals)
         known = origin != UNKNOWN
         if known.all():
             codes, offsets, names = self.codes[origin], self.offsets[origin], self.names
@@ -72,16 +72,15 @@ class Places:
             names = pa.concat_arrays([_NO_NAMES, self.names])
             codes = np.where(known, self.codes[origin] + 1, 0)
             offsets = np.where(known, self.offsets[origin], 0)
-        return Order(at_us=at_us, names=names, codes=codes, offsets=offsets, ordinals=ordinals)
+        return Order(at_us=at_us, place=_coded(codes, names), offsets=offsets, ordinals=ordinals)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Order:
-    """Rows' place in the one row order; `codes` are positions in `names`, which ascend."""
+    """Rows' place in the one row order; `place` is text, plain or encoded by a dictionary."""
 
     at_us: Ints
-    names: pa.Array[Any]
-    codes: Ints
+    place: Any
     offsets: Ints
     ordinals: Ints
 
@@ -89,30 +88,34 @@ class Order:
     def stored(cls, structs: Any) -> Order:
         """From an array of `ORDER`; nulls have any order."""
         at, place, offset, ordinal = structs.flatten()
-        names, codes = _sorted_codes(place.fill_null(""))
-        numbers = [column.fill_null(0).to_numpy() for column in (at, offset, ordinal)]
-        return cls(at_us=numbers[0], names=names, codes=codes, offsets=numbers[1], ordinals=numbers[2])
+        at_us, offsets, ordinals = (column.fill_null(0).to_numpy() for column in (at, offset, ordinal))
+        return cls(at_us=at_us, place=place.fill_null(""), offsets=offsets, ordinals=ordinals)
 
     def sorted(self, groups: Ints | None = None) -> Ints:
-        """Row numbers in order; with `groups`, those of the smallest group first.
+        """Row numbers in order; with `groups`, those of the smallest group first."""
+        rows = np.argsort(self.at_us, kind="stable") if groups is None else np.lexsort((self.at_us, groups))
+        # Times mostly differ, and comparing text is slow: only what is equal up to here is compared further.
+        at_us = self.at_us[rows]
+        equal = at_us[1:] == at_us[:-1]
+        if groups is not None:
+            equal &= groups[rows[1:]] == groups[rows[:-1]]
+        tied = np.append(equal, False) | np.append(False, equal)
+        if tied.any():
+            which = rows[tied]
+            _, codes = _sorted_codes(self.place.take(pa.array(which)))
+            columns = (self.ordinals[which], self.offsets[which], codes, self.at_us[which])
+            order = np.lexsort(columns if groups is None else (*columns, groups[which]))
+            rows[tied] = which[order]
+        return rows
 
-        Rows that already ascend by place, offset and ordinal, as those of a lane and batch do, are sorted by time only.
-        """
-        if groups is None and self._ascends():
-            return np.argsort(self.at_us, kind="stable")
-        columns = (self.ordinals, self.offsets, self.codes, self.at_us)
-        return np.lexsort(columns if groups is None else (*columns, groups))
-
-    def structs(self) -> pa.StructArray:
-        """As an array of `ORDER`."""
-        codes: Any = pa.array(self.codes)
-        numbers: list[Any] = [pa.array(column) for column in (self.at_us, self.offsets, self.ordinals)]
-        return pa.StructArray.from_arrays([numbers[0], self.names.take(codes), *numbers[1:]], fields=list(ORDER))
-
-    def _ascends(self) -> bool:
-        step, further, onward = np.diff(self.codes), np.diff(self.offsets), np.diff(self.ordinals)
-        same = step == 0
-        return bool(((step > 0) | (same & ((further > 0) | ((further == 0) & (onward > 0))))).all())
+    def take(self, rows: pa.Array[Any]) -> pa.StructArray:
+        """Order of the rows at `rows`, as an array of `ORDER`; null where a number is null."""
+        text = self.place.take(rows)
+        if pa.types.is_dictionary(text.type):
+            text = text.dictionary_decode()
+        numbers: list[Any] = [pa.array(column).take(rows) for column in (self.at_us, self.offsets, self.ordinals)]
+        missing = rows.is_null() if rows.null_count else None
+        return pa.StructArray.from_arrays([numbers[0], text, *numbers[1:]], fields=list(ORDER), mask=missing)
 
 
 def partition_text(source: str, partition: str) -> str:
@@ -164,11 +167,16 @@ def _digits(numbers: Ints) -> Any:
 
 def _sorted_codes(text: Any) -> tuple[pa.Array[Any], Ints]:
     """Distinct values of `text`, ascending, and each row's position among them."""
-    encoded: Any = text.dictionary_encode()
+    encoded: Any = text if pa.types.is_dictionary(text.type) else text.dictionary_encode()
     order = pc.sort_indices(encoded.dictionary)
     rank = np.empty(len(order), np.int64)
     rank[order.to_numpy()] = np.arange(len(order))
     return encoded.dictionary.take(order), rank[encoded.indices.to_numpy()]
+
+
+def _coded(codes: Ints, names: pa.Array[Any]) -> Any:
+    indices: Any = pa.array(codes)
+    return pa.DictionaryArray.from_arrays(indices, names)
 
 
 _NO_NAMES: Final[pa.Array[Any]] = pa.array([""], pa.large_string())

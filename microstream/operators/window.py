@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from microstream.errors import InternalError
 from microstream.operators.rows import Rows
-from microstream.plan.nodes import LATE_COLUMNS, TIME, Late, Tumbling, WindowAggregate, event_time_shift_us
+from microstream.plan.nodes import LATE_COLUMNS, TIME, Late, Sliding, Tumbling, WindowAggregate, event_time_shift_us
 
 __all__ = ["Times", "Windowed", "event_times_us", "split_late", "window_ends_us"]
 
@@ -20,7 +20,7 @@ Times = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Windowed:
-    """Rows in time for their window, the end of each row's window, and their event times."""
+    """Rows in time for a window, the end of each row's window (of its pane, if windows slide), and event times."""
 
     rows: Rows
     end_us: Times
@@ -61,6 +61,8 @@ def split_late(
 ) -> tuple[Windowed | None, Rows | None]:
     """Rows in time, and late rows: those whose window ended at or before the previous batch's watermark.
 
+    A row that is late for some of its sliding windows only is in time, and late once per window lost (semantics 12).
+
     Parameters
     ----------
     rows
@@ -80,6 +82,8 @@ def split_late(
     if not len(rows):
         return None, None
     times = event_times_us(rows.table, node)
+    if isinstance(node.window, Sliding):
+        return _split_sliding(rows, times, node, node.window, watermark_us, operator)
     ends = window_ends_us(times, node.window)
     late = ends <= watermark_us
     if not late.any():
@@ -88,6 +92,23 @@ def split_late(
     if late.all():
         return None, lost
     return Windowed(rows=rows.keep(~late), end_us=ends[~late], at_us=times[~late]), lost
+
+
+def _split_sliding(
+    rows: Rows, times: Times, node: WindowAggregate, window: Sliding, watermark_us: int, operator: str
+) -> tuple[Windowed | None, Rows | None]:
+    panes = window.pane_of(times)
+    first, closed_through = window.first_windows(panes), window.closed_through(watermark_us)
+    lost = np.maximum(np.minimum(window.last_windows(panes), closed_through) - first + 1, 0)
+    late = None
+    if lost.any():
+        which = np.repeat(np.arange(len(lost)), lost)
+        windows = first[which] + np.arange(len(which)) - np.repeat(np.cumsum(lost) - lost, lost)
+        late = _late_rows(rows.take(which), window.window_ends_us(windows), node, watermark_us, operator)
+    used = window.last_windows(panes) > closed_through
+    if not used.any():
+        return None, late
+    return Windowed(rows=rows.keep(used), end_us=window.pane_ends_us(panes[used]), at_us=times[used]), late
 
 
 def _late_rows(rows: Rows, ends: Times, node: WindowAggregate, watermark_us: int, operator: str) -> Rows:

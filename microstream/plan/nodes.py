@@ -16,6 +16,7 @@ from microstream.errors import PlanError
 from microstream.plan.aggregates import Aggregate, aggregate_field
 from microstream.plan.expr import Expr
 from microstream.plan.specs import SinkSpec, SourceSpec
+from microstream.plan.windows import Sliding
 
 __all__ = [
     "LATE_COLUMNS",
@@ -31,6 +32,7 @@ __all__ = [
     "Node",
     "Project",
     "Sink",
+    "Sliding",
     "Source",
     "Tumbling",
     "Watermark",
@@ -277,7 +279,7 @@ class WindowAggregate:
 
     child: Node
     keys: tuple[str, ...]
-    window: Tumbling
+    window: Tumbling | Sliding
     on: str
     aggregates: tuple[Aggregate, ...]
     id: str = ""

@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 
 from microstream.errors import CheckpointError
-from microstream.plan import aggregates, expr, nodes
+from microstream.plan import aggregates, expr, nodes, windows
 
 __all__ = ["node_of", "node_text"]
 
 KIND = "kind"
 COLUMNS = "columns"
 INPUTS = ("child", "left", "right")
-MODULES = {"nodes": nodes, "aggregates": aggregates, "expr": expr}
+MODULES = {"nodes": nodes, "aggregates": aggregates, "expr": expr, "windows": windows}
 
 
 def node_text(node: Any) -> str:

@@ -14,6 +14,7 @@ from microstream.plan.nodes import (
     Node,
     Project,
     Sink,
+    Sliding,
     Source,
     Tumbling,
     Watermark,
@@ -94,6 +95,8 @@ def canonical_text(sinks: tuple[Sink, ...]) -> str:
     return "\n".join(lines)
 
 
-def _window(window: Tumbling) -> str:
+def _window(window: Tumbling | Sliding) -> str:
     offset = f", offset={duration(window.offset_us)}" if window.offset_us else ""
+    if isinstance(window, Sliding):
+        return f"sliding({duration(window.size_us)}, every={duration(window.every_us)}{offset})"
     return f"tumbling({duration(window.size_us)}{offset})"

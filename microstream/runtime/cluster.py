@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-import dask.config
 import distributed
 from dask._task_spec import Task as DaskTask
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
@@ -22,16 +21,15 @@ from distributed.core import clean_exception
 from microstream.errors import ConnectorError, unpacked
 from microstream.runtime.engine import EngineEvent, EngineLost, Job, Receipt, Task, TaskDone, TaskFailed
 from microstream.runtime.lanes import PUBLISH, LanePlugin, Raised, plugin_name, plugins_of, run_task
+from microstream.runtime.local import local_cluster
 from microstream.runtime.roster import Roster
 from microstream.runtime.task import PublishTask, StageTask, task_key
-from microstream.runtime.tuning import is_prepared, scheduler_prepared
+from microstream.runtime.tuning import is_prepared
 
-__all__ = ["DaskEngine", "local_cluster", "scheduler_of"]
+__all__ = ["DaskEngine", "scheduler_of"]
 
 log = logging.getLogger("microstream.cluster")
 
-START_TRIES = 3
-KEEP_WORKERS = "1000 days"
 CLOSE_S = 15.0
 
 
@@ -41,56 +39,6 @@ def scheduler_of(client: Any) -> tuple[str, int, Any]:
         with Client(client, set_as_default=False) as probe:
             return client, sum(probe.nthreads().values()), None
     return client.scheduler.address, sum(client.nthreads().values()), client.security
-
-
-async def local_cluster(workers: int) -> LocalCluster:
-    """Worker processes on this machine, one thread each: the reader's Python loop holds the GIL.
-
-    Settings that a long-running stream of small batches needs are in force for this cluster only.
-
-    Raises
-    ------
-    ConnectorError
-        Worker processes do not start.
-    """
-    for _ in range(START_TRIES - 1):
-        try:
-            return await _start_local_cluster(workers)
-        except RuntimeError as problem:
-            # Nannies replace a worker that dies later; one that dies while it starts fails the whole cluster.
-            log.warning("the local Dask cluster did not start (%s), trying again", problem)
-    try:
-        return await _start_local_cluster(workers)
-    except RuntimeError as problem:
-        raise ConnectorError(f"the local Dask cluster does not start: {problem}") from problem
-
-
-class _KeepingCluster(LocalCluster):  # type: ignore[misc]
-    """A local cluster that never gives up a worker process.
-
-    Dask gives one up for good if, 15 s after it died, it is just dying again: a few crashes in a row leave no worker.
-    Its nanny alone brings it back every time.
-    """
-
-    def _update_worker_status(self, op: str, msg: Any) -> None:
-        with dask.config.set({"distributed.deploy.lost-worker-timeout": KEEP_WORKERS}):
-            super()._update_worker_status(op, msg)
-
-
-async def _start_local_cluster(workers: int) -> LocalCluster:
-    with scheduler_prepared():
-        cluster = _KeepingCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            asynchronous=True,
-            dashboard_address=":0",
-            silence_logs=logging.CRITICAL,
-        )
-        try:
-            return await cluster
-        except BaseException:
-            await cluster.close()
-            raise
 
 
 class DaskEngine:

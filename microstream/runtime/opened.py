@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -19,12 +18,12 @@ from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
 from microstream.clock import BEGINNING_US, END_US
 from microstream.errors import CheckpointError, PlanError
-from microstream.operators.aggregate import finish, merge, partial_schema
+from microstream.operators.aggregate import finish
 from microstream.plan.dtypes import to_frame
 from microstream.plan.nodes import WindowAggregate
 from microstream.plan.stored import node_of
-from microstream.state.lane import step
-from microstream.state.loading import load
+from microstream.runtime.windows import advance, loaded
+from microstream.state.tiers import MOST
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -244,16 +243,8 @@ def _standing(state: OperatorState, node: WindowAggregate, store: ObjectStore, b
     finished = [node.schema.empty_table()]
     bounds = (*state.lane_starts, HASH_SPACE)
     for lo, hi in pairwise(bounds):
-        held = load(
-            state.runs,
-            store,
-            lo=lo,
-            hi=hi,
-            closed_before_us=state.closed_before_us,
-            keys=node.keys,
-            schema=partial_schema(node),
-        )
-        end = step(held, None, watermark_us=END_US, batch=batch, merge=partial(merge, node=node))
+        held = loaded(state.runs, store, node, lo=lo, hi=hi, closed_before_us=state.closed_before_us)
+        end = advance(held, None, node, watermark_us=END_US, batch=batch, most_runs=MOST)
         if end.closed is not None:
             finished.append(finish(end.closed, node))
     table = pa.concat_tables(finished)

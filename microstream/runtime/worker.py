@@ -9,7 +9,6 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, cast
 
 import pyarrow as pa
@@ -24,7 +23,7 @@ from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, Writer
 from microstream.errors import UserFunctionError
 from microstream.observe.logs import note, working_on
-from microstream.operators.aggregate import finish, merge, partial_schema
+from microstream.operators.aggregate import finish
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.order import Places
 from microstream.operators.rows import Rows
@@ -45,14 +44,13 @@ from microstream.runtime.task import (
     PartitionMeta,
     PublishReceipt,
     PublishTask,
-    RunPart,
     StageReceipt,
     StageTask,
     StateChange,
 )
-from microstream.state.lane import Step, WindowState, step
+from microstream.runtime.windows import advance, loaded, run_part
+from microstream.state.lane import Step, WindowState
 from microstream.state.lanes import lane_starts
-from microstream.state.loading import load
 
 __all__ = ["LaneWorker", "StateMissingError"]
 
@@ -267,12 +265,12 @@ class LaneWorker:
             note(operator=operator.id)
             delta = self._fetch(operator, task)
             base = self._state(operator, task)
-            done = step(
+            done = advance(
                 base,
                 delta,
+                operator.node,
                 watermark_us=closing[operator.id],
                 batch=task.attempt.batch,
-                merge=partial(merge, node=operator.node),
                 most_runs=max(2, MAX_RUNS // (task.lanes * len(self._operators)) - 1),
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
@@ -281,7 +279,7 @@ class LaneWorker:
                 entered += done.closed.num_rows
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
-            changes.append(_change(operator.id, done, delta))
+            changes.append(_change(operator, done, delta))
         return parts, changes
 
     def _fetch(self, operator: Operator, task: StageTask) -> pa.Table | None:
@@ -328,14 +326,13 @@ class LaneWorker:
             raise StateMissingError(f"{key} is commit {manifest.commit_id}, not {commit_id}")
         kept = next(state for state in manifest.operators if state.id == operator.id)
         bounds = (*kept.lane_starts, HASH_SPACE)
-        return load(
+        return loaded(
             kept.runs,
             self._store,
+            operator.node,
             lo=bounds[task.lane],
             hi=bounds[task.lane + 1],
             closed_before_us=kept.closed_before_us,
-            keys=operator.node.keys,
-            schema=partial_schema(operator.node),
         )
 
     def _remember(self, operator: str, lane: int, attempt: Attempt, base: WindowState, state: WindowState) -> None:
@@ -411,15 +408,11 @@ class LaneWorker:
         )
 
 
-def _change(operator: str, done: Step, delta: pa.Table | None) -> StateChange:
-    added = None
-    if done.added is not None:
-        run = done.added
-        added = RunPart(level=run.level, rows=run.rows, min_end_us=run.min_end_us, max_end_us=run.max_end_us)
+def _change(operator: Operator, done: Step, delta: pa.Table | None) -> StateChange:
     return StateChange(
-        operator=operator,
+        operator=operator.id,
         dropped=done.dropped,
-        added=added,
+        added=None if done.added is None else run_part(done.added, operator.node),
         rows_held=done.state.rows,
         rows_updated=0 if delta is None else delta.num_rows,
         rows_removed=0 if done.closed is None else done.closed.num_rows,

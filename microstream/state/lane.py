@@ -16,7 +16,7 @@ import pyarrow as pa
 from microstream.errors import InternalError
 from microstream.state.tiers import MOST, tier
 
-__all__ = ["END", "LaneRun", "Merge", "Step", "WindowState", "step"]
+__all__ = ["END", "LaneRun", "Merge", "Step", "WindowState", "add", "merged", "step"]
 
 END: Final = "window_end"
 """Column of partials that says when a row's window ends, int64 microseconds."""
@@ -50,9 +50,9 @@ class LaneRun:
     buffer_rows: int
 
     @classmethod
-    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int) -> LaneRun:
-        """A run of `table`, which is sorted unless it is already."""
-        ends = table.column(END).to_numpy()
+    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int, by: str = END) -> LaneRun:
+        """A run of `table`, which is sorted by column `by` unless it is already."""
+        ends = table.column(by).to_numpy()
         if (ends[1:] < ends[:-1]).any():
             order = np.argsort(ends, kind="stable")
             table, ends = table.take(order), ends[order]
@@ -90,6 +90,11 @@ class LaneRun:
     def until(self, watermark_us: int) -> pa.Table:
         """Rows of windows that end at or before `watermark_us`; no copy."""
         return self.table.slice(0, int(self.bounds[self._closed(watermark_us)]))
+
+    def between(self, after_us: int, until_us: int) -> pa.Table:
+        """Rows of windows that end after `after_us` and at or before `until_us`; no copy."""
+        first = int(self.bounds[self._closed(after_us)])
+        return self.table.slice(first, max(0, int(self.bounds[self._closed(until_us)]) - first))
 
     def after(self, watermark_us: int) -> LaneRun:
         """The run without the rows of `until`; copied once more than half of its memory is closed rows."""
@@ -196,9 +201,9 @@ def step(
     if fresh is not None and fresh.min_end_us <= state.closed_before_us:
         raise InternalError(f"batch {batch} has rows of a window that closed at {fresh.min_end_us}")
     before = state.runs if fresh is None else (*state.runs, fresh)
-    closed = _merged([run.until(watermark_us) for run in before], merge)
+    closed = merged([run.until(watermark_us) for run in before], merge)
     still_open = tuple(run for run in (run.after(watermark_us) for run in state.runs) if run.rows)
-    added, kept = _added(still_open, None if fresh is None else fresh.after(watermark_us), merge, most_runs)
+    added, kept = add(still_open, None if fresh is None else fresh.after(watermark_us), merge, most_runs)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
     return Step(
@@ -209,20 +214,21 @@ def step(
     )
 
 
-def _added(
-    runs: tuple[LaneRun, ...], fresh: LaneRun | None, merge: Merge, most_runs: int
+def add(
+    runs: tuple[LaneRun, ...], fresh: LaneRun | None, merge: Merge, most_runs: int, *, by: str = END
 ) -> tuple[LaneRun | None, tuple[LaneRun, ...]]:
-    """The run that the batch adds, and the older ones that stay beside it."""
+    """The run that the batch adds (None where `fresh` has no rows), and the older ones that stay beside it."""
     if fresh is None or not fresh.rows:
         return None, runs
     swallowed, level = tier([run.level for run in runs], most_runs - 1)
-    table = _merged([*(runs[at].table for at in swallowed), fresh.table], merge)
+    table = merged([*(runs[at].table for at in swallowed), fresh.table], merge)
     if table is None:
         raise InternalError(f"merging the run of batch {fresh.batch} lost its rows")
-    added = LaneRun.of(table, batch=fresh.batch, lo=fresh.lo, level=level)
+    added = LaneRun.of(table, batch=fresh.batch, lo=fresh.lo, level=level, by=by)
     return added, tuple(run for at, run in enumerate(runs) if at not in swallowed)
 
 
-def _merged(tables: Sequence[pa.Table], merge: Merge) -> pa.Table | None:
+def merged(tables: Sequence[pa.Table], merge: Merge) -> pa.Table | None:
+    """All rows of `tables`, one per key and window; None where there are none."""
     filled = [table for table in tables if table.num_rows]
     return merge(pa.concat_tables(filled)) if filled else None

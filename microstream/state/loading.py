@@ -26,6 +26,8 @@ def load(
     closed_before_us: int,
     keys: Sequence[str],
     schema: pa.Schema,
+    by: str = END,
+    expired_us: int | None = None,
     bits: int = HASH_BITS,
 ) -> WindowState:
     """State of the lane `[lo, hi)` as it was after the batch whose manifest lists `runs`.
@@ -44,6 +46,10 @@ def load(
         Key columns.
     schema
         Of the partials that this plan works with.
+    by
+        Column by which runs are sorted.
+    expired_us
+        Rows with at most this in column `by` do not count; None: `closed_before_us`.
     bits
         See `hashing.hash_keys`.
 
@@ -67,8 +73,9 @@ def load(
             "The plan changed: start the query that wrote it, or use a new checkpoint.",
         )
     # A run without live rows stays in the state until the next step, which drops it from the manifest.
+    after_us = closed_before_us if expired_us is None else expired_us
     loaded = tuple(
-        LaneRun.of(_living(run, table, closed_before_us, keys, bits), batch=run.batch, lo=run.lo, level=run.level)
+        LaneRun.of(_living(run, table, by, after_us, keys, bits), batch=run.batch, lo=run.lo, level=run.level, by=by)
         for run, table in zip(mine, tables, strict=True)
     )
     return WindowState(lo=lo, closed_before_us=closed_before_us, runs=loaded)
@@ -78,9 +85,9 @@ def _is(schema: pa.Schema, table: pa.Table) -> bool:
     return (table.schema.names, table.schema.types) == (schema.names, schema.types)
 
 
-def _living(run: Run, table: pa.Table, closed_before_us: int, keys: Sequence[str], bits: int) -> pa.Table:
+def _living(run: Run, table: pa.Table, by: str, after_us: int, keys: Sequence[str], bits: int) -> pa.Table:
     """Rows of `run` that count: of its hash range (a rescale may have narrowed it) and of open windows."""
-    counts = table.column(END).to_numpy() > closed_before_us
+    counts = table.column(by).to_numpy() > after_us
     if (run.lo, run.hi) != (0, HASH_SPACE):
         hashes = hash_keys(table, keys, bits=bits)
         counts &= (hashes >= np.uint64(run.lo)) & (hashes <= np.uint64(run.hi - 1))

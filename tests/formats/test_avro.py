@@ -8,12 +8,12 @@ import io
 import json
 from typing import Any
 
+import any_tables as tables
 import fastavro
 import hypothesis.strategies as st
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import tables
 from hypothesis import given, settings
 
 from microstream.errors import PlanError

@@ -25,7 +25,7 @@ def exact_run(seed: int, *, random_keys: bool = False) -> tuple[Scenario, list[S
     events = [arrival.event for arrival in scenario.arrivals]
     rows = [
         {"key": group.key, "window_end": group.end_us, **totals._asdict()}
-        for group, totals in sorted(oracle.windows(events, scenario.window_us).items())
+        for group, totals in sorted(oracle.windows(events, scenario.window_us, scenario.every_us).items())
     ]
     return scenario, events, rows
 
@@ -103,3 +103,16 @@ def test_outer_windows_hold_every_inner_window_once(seed: int) -> None:
 
     assert sum(count for count, _ in outer.values()) == len(inner)
     assert sum(n for _, n in outer.values()) == len(events)
+
+
+def test_a_row_is_late_or_used_once_for_each_window_that_slides_over_it() -> None:
+    event = SimEvent(id=1, key=2, value=3, ts_us=25)
+    late = {"id": 1, "value": 3, "_window_end": 30, "_watermark": 30}
+
+    windows = oracle.windows([event], 30, 10)
+
+    assert sorted(group.end_us for group in windows) == [30, 40, 50]
+    rows = [{"n": t.n, "total": t.total} for group, t in windows.items() if group.end_us > 30]
+    assert oracle.problems_of_late([event], rows, [late], 30, 10) == []
+    assert oracle.problems_of_late([event], rows, [], 30, 10)
+    assert oracle.problems_of_late([event], rows, [late, late], 30, 10)

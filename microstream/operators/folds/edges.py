@@ -49,6 +49,6 @@ class Edge:
             best: Any = answers[0].combine_chunks()
             numbers: Any = pa.array(rows)
             chosen: Any = numbers.take(best)
-            return [values.take(chosen), order.structs().take(chosen)]
+            return [values.take(chosen), order.take(chosen)]
 
         return Folding(asks=(Ask(pa.array(ranks, mask=missing), "max" if self.last else "min"),), collect=collect)

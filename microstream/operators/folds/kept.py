@@ -70,10 +70,10 @@ class Listed:
                 counts = values.where.to_numpy(zero_copy_only=False)[rows]
                 rows, lengths = rows[counts], groups.sums(counts.astype(np.int64))
             column: Any = values.column
-            order = values.order().structs().flatten()
-            parts = [column.combine_chunks(), *order]
+            chosen: Any = pa.array(rows)
+            parts = [column.combine_chunks().take(chosen), *values.order().take(chosen).flatten()]
             fields = [pa.field("value", self.type), *ORDER]
-            return [_lists(pa.StructArray.from_arrays([part.take(rows) for part in parts], fields=fields), lengths)]
+            return [_lists(pa.StructArray.from_arrays(parts, fields=fields), lengths)]
 
         return Folding(asks=(), collect=collect, by_group=True)
 

@@ -38,11 +38,12 @@ class Totals(NamedTuple):
     high: int
 
 
-def windows(events: Iterable[SimEvent], size_us: int) -> dict[Group, Totals]:
-    """size, sum, min and max of `value` per key and tumbling window."""
+def windows(events: Iterable[SimEvent], size_us: int, every_us: int | None = None) -> dict[Group, Totals]:
+    """size, sum, min and max of `value` per key and window: tumbling, or sliding by `every_us`."""
     values: dict[Group, list[int]] = defaultdict(list)
     for event in events:
-        values[Group(event.key, _end(event.ts_us, size_us))].append(event.value)
+        for end_us in _ends(event.ts_us, size_us, every_us):
+            values[Group(event.key, end_us)].append(event.value)
     return {group: Totals(len(v), sum(v), min(v), max(v)) for group, v in values.items()}
 
 
@@ -58,9 +59,16 @@ def _end(time_us: int, size_us: int) -> int:
     return time_us // size_us * size_us + size_us
 
 
+def _ends(time_us: int, size_us: int, every_us: int | None) -> list[int]:
+    """Ends of the windows that hold `time_us`."""
+    step_us = size_us if every_us is None else every_us
+    last = time_us // step_us * step_us
+    return [start + size_us for start in range(last, time_us - size_us, -step_us)]
+
+
 def problems_of_inner(scenario: Scenario, events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:
     """What is wrong with the first window's output, if nothing may be late."""
-    expected = windows(events, scenario.window_us)
+    expected = windows(events, scenario.window_us, scenario.every_us)
     if scenario.random_keys:
         return _conserved(expected, rows)
     actual = [
@@ -79,12 +87,14 @@ def problems_of_outer(scenario: Scenario, events: Sequence[SimEvent], rows: Sequ
         ends: dict[int, int] = defaultdict(int)
         for group, (_, n) in actual:
             ends[group.end_us] += n
-        inner = windows(events, scenario.window_us)
+        inner = windows(events, scenario.window_us, scenario.every_us)
         wanted: dict[int, int] = defaultdict(int)
         for group, (_, n) in nested(inner, scenario.outer_us).items():
             wanted[group.end_us] += n
         return problems + _different(wanted, ends)
-    return problems + _different(nested(windows(events, scenario.window_us), scenario.outer_us), dict(actual))
+    return problems + _different(
+        nested(windows(events, scenario.window_us, scenario.every_us), scenario.outer_us), dict(actual)
+    )
 
 
 def _conserved(expected: Mapping[Group, Totals], rows: Sequence[Row]) -> list[str]:
@@ -100,15 +110,24 @@ def _conserved(expected: Mapping[Group, Totals], rows: Sequence[Row]) -> list[st
     return _twice(Group(row["key"], row["window_end"]) for row in rows) + _different(wanted, actual)
 
 
-def problems_of_late(events: Sequence[SimEvent], rows: Sequence[Row], late: Sequence[Row]) -> list[str]:
-    """Whatever is late: every row is used once or appears in `.late` once."""
-    problems = _twice(row["id"] for row in late)
+def problems_of_late(
+    events: Sequence[SimEvent],
+    rows: Sequence[Row],
+    late: Sequence[Row],
+    size_us: int = 1,
+    every_us: int | None = None,
+) -> list[str]:
+    """Whatever is late: every row is used once or appears in `.late` once, for each of its windows."""
+    problems = _twice((row["id"], row["_window_end"]) for row in late)
     used = sum(row["n"] for row in rows)
-    if used + len(late) != len(events):
-        problems.append(f"{len(events)} rows went in, {used} were used and {len(late)} were late")
+    places = [(event, len(_ends(event.ts_us, size_us, every_us))) for event in events]
+    wanted = sum(count for _, count in places)
+    if used + len(late) != wanted:
+        problems.append(f"{len(events)} rows went into {wanted} windows, {used} were used and {len(late)} were late")
     total = sum(row["total"] for row in rows) + sum(row["value"] for row in late)
-    if total != sum(event.value for event in events):
-        problems.append(f"values sum up to {total}, not {sum(event.value for event in events)}")
+    value = sum(event.value * count for event, count in places)
+    if total != value:
+        problems.append(f"values sum up to {total}, not {value}")
     by_id = {event.id: event for event in events}
     problems += [f"late row {row['id']} is no input row" for row in late if row["id"] not in by_id]
     problems += [

@@ -14,6 +14,7 @@ from microstream.plan.nodes import (
     MapBatches,
     Node,
     Sink,
+    Sliding,
     Source,
     Tumbling,
     WindowAggregate,
@@ -107,12 +108,18 @@ def _input(scenario: Scenario, topics: tuple[Topic, ...]) -> Node:
     return sources[0] if len(sources) == 1 else Concat(children=sources)
 
 
+def _window(scenario: Scenario) -> Tumbling | Sliding:
+    if scenario.every_us is None:
+        return Tumbling(size_us=scenario.window_us)
+    return Sliding(size_us=scenario.window_us, every_us=scenario.every_us)
+
+
 def _inner(scenario: Scenario, rows: Node) -> WindowAggregate:
     keyed = MapBatches(child=rows, fn=draw_keys, schema=pa.schema(EVENTS)) if scenario.random_keys else rows
     return WindowAggregate(
         child=keyed,
         keys=("key",),
-        window=Tumbling(size_us=scenario.window_us),
+        window=_window(scenario),
         on="ts",
         aggregates=INNER_AGGREGATES,
         id=INNER,

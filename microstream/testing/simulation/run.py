@@ -292,7 +292,8 @@ class Simulation:
         problems = []
         if s.may_be_late:
             if s.late:
-                problems += oracle.problems_of_late(events, inner, rows_of(self.broker, LATE))
+                late = rows_of(self.broker, LATE)
+                problems += oracle.problems_of_late(events, inner, late, s.window_us, s.every_us)
         else:
             problems += oracle.problems_of_inner(s, events, inner)
             if s.outer_us is not None:

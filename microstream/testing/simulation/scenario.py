@@ -34,6 +34,8 @@ class Scenario:
         Of each input topic.
     window_us, outer_us
         Size of the first window, and of the window over its results (None: no second one).
+    every_us
+        Step of the first window, if it slides; None: it tumbles.
     delay_us, disorder_us
         What the watermark allows, and how far back rows really come; more than allowed makes late rows.
     random_keys
@@ -78,6 +80,7 @@ class Scenario:
     crash_rate: float
     calm_after_s: float
     arrivals: tuple[Arrival, ...]
+    every_us: int | None = None
 
     @property
     def may_be_late(self) -> bool:
@@ -124,6 +127,9 @@ def draw(random: Random) -> Scenario:
     )
     # Drawn last, so that a seed without files is the world that it was before there were any.
     scenario = replace(scenario, files=random.choice(("", "", "each batch", "rolled")))
+    if random.random() < 0.25:
+        # Drawn last: what else a seed runs stays what it was.
+        scenario = replace(scenario, every_us=random.choice((window_us // 5, 2 * SECOND_US, 3 * SECOND_US)))
     match mishap:
         case "zombie":
             return _haunted(scenario)
