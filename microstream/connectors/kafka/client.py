@@ -45,11 +45,31 @@ LASTING = frozenset(
 """Waiting does not cure these."""
 
 PRODUCER_ONLY = frozenset(
-    """acks batch.num.messages batch.size compression.codec compression.level compression.type delivery.report.only.error
-    delivery.timeout.ms enable.gapless.guarantee enable.idempotence linger.ms message.send.max.retries message.timeout.ms
-    partitioner queue.buffering.backpressure.threshold queue.buffering.max.kbytes queue.buffering.max.messages
-    queue.buffering.max.ms request.required.acks request.timeout.ms retries sticky.partitioning.linger.ms
-    transaction.timeout.ms""".split()
+    [
+        "acks",
+        "batch.num.messages",
+        "batch.size",
+        "compression.codec",
+        "compression.level",
+        "compression.type",
+        "delivery.report.only.error",
+        "delivery.timeout.ms",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "linger.ms",
+        "message.send.max.retries",
+        "message.timeout.ms",
+        "partitioner",
+        "queue.buffering.backpressure.threshold",
+        "queue.buffering.max.kbytes",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.ms",
+        "request.required.acks",
+        "request.timeout.ms",
+        "retries",
+        "sticky.partitioning.linger.ms",
+        "transaction.timeout.ms",
+    ]
 )
 """Settings of a sink that its consumers, which read markers, would only warn about (librdkafka's CONFIGURATION.md)."""
 
