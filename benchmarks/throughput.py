@@ -57,9 +57,8 @@ def totals(bootstrap_servers: str, topic: str) -> ms.StreamFrame:
     return windows.agg(n=("price", "size"), total=("price", "sum"))
 
 
-def work_off(broker: Broker, source: str, target: str, lanes: int) -> list[Point]:
-    """Run the query over the whole backlog; the last point is its end."""
-    frame = totals(broker.bootstrap_servers, source)
+def work_off(frame: ms.StreamFrame, target: str, lanes: int) -> list[Point]:
+    """Run the query `frame` to topic `target` over the whole backlog; the last point is its end."""
     points: list[Point] = []
     tree, began = ProcessTree(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="throughput-") as checkpoint:
@@ -130,7 +129,7 @@ def main(arguments: list[str]) -> int:
         generator = [sys.executable, str(Path(__file__).with_name("bids.py"))]
         place = ["--kafka", broker.bootstrap_servers, "--topic", source]
         subprocess.run([*generator, "--bids", str(chosen.bids), *place], check=True)
-        result = figures(work_off(broker, source, target, chosen.lanes))
+        result = figures(work_off(totals(broker.bootstrap_servers, source), target, chosen.lanes))
         found = emitted(broker, target)
     expected = bids.expected_totals(chosen.bids, window_ms=WINDOW_MS, watermark_ms=WATERMARK_MS)
     right = found.equals(expected) and result["records"] == chosen.bids

@@ -1,14 +1,16 @@
-"""Count, sum and maximum of bids per auction and ten seconds, from topic `bids` to topic `totals`, exactly once.
+"""Count, sum and maximum of bids per auction and ten seconds: Kafka to Kafka, exactly once.
 
-python examples/bids_per_auction.py localhost:9092 checkpoints/totals
+    python examples/feed.py bids
+    python examples/bids_per_auction.py --once
 
-Both topics must exist. A bid is JSON: {"auction": 1, "price": 250, "dateTime": 1700000000000}. Ctrl-C stops the query;
-the same command goes on where it was.
+Without `--once` it runs until Ctrl-C; the same command goes on where it was.
 """
 
 from __future__ import annotations
 
 import sys
+
+from arguments import parser, run_options
 
 import microstream as ms
 
@@ -19,25 +21,20 @@ def totals(bids: ms.StreamFrame) -> ms.StreamFrame:
     return windows.agg(n=("price", "size"), total=("price", "sum"), top=("price", "max")).named("totals")
 
 
-def main(bootstrap_servers: str, checkpoint: str) -> None:
-    """Run until Ctrl-C or an error."""
+def main(arguments: list[str]) -> None:
+    """Run until Ctrl-C, an error, or the end of what is there."""
+    chosen = parser(__doc__, "bids-per-auction", source="bids", target="totals").parse_args(arguments)
     bids = ms.read_kafka(
-        "bids",
-        bootstrap_servers=bootstrap_servers,
-        schema={"auction": "int64", "price": "int64", "dateTime": "epoch[ms]"},
-        event_time="dateTime",
+        chosen.source,
+        bootstrap_servers=chosen.bootstrap_servers,
+        schema={"auction": "int64", "price": "int64", "ts": "timestamp[ms]"},
+        event_time="ts",
         watermark="4s",
         start="earliest",
     )
-    result = totals(bids)
-    query = ms.start(
-        result.to_kafka("totals", key="auction"), result.late.to_null("late"), name="totals", checkpoint=checkpoint
-    )
-    try:
-        query.await_termination()
-    except KeyboardInterrupt:
-        query.stop()
+    sink = totals(bids).to_kafka(chosen.target, key="auction")
+    ms.start(sink, name="bids-per-auction", **run_options(chosen)).await_termination()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(sys.argv[1:])

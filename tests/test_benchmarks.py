@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
+sys.path.append(str(FOLDER))  # as for a script, which may import its neighbours
 
 
 def loaded(name: str) -> ModuleType:
@@ -64,6 +65,20 @@ def test_windows_are_expected_up_to_the_watermark_of_the_slowest_partition() -> 
     last_end = (int(newest.min()) - delay_ms) // size_ms * size_ms
     closed = every.filter(pl.col("dateTime") < last_end)
     assert (totals["n"].sum(), totals["total"].sum()) == (len(closed), closed["price"].sum())
+
+
+def test_lines_depend_on_their_chunk_only_and_counts_are_those_of_their_words() -> None:
+    words = loaded("word_count")
+    [first, second] = words.chunks(words.CHUNK + 10)
+
+    counts = words.expected_counts(words.CHUNK)
+
+    assert second.equals(words.lines(1).head(10))
+    split = [word for line in first["line"].head(100) for word in line.split()]
+    assert len(split) == 100 * words.WORDS_PER_LINE
+    closed = first.filter(pl.col("time_ms") < counts["end_ms"].max())
+    assert counts["n"].sum() == len(closed) * words.WORDS_PER_LINE
+    assert counts["end_ms"].max() <= first["time_ms"].max() - words.WATERMARK_MS
 
 
 @pytest.mark.parametrize(("values", "drawn"), [([], ""), ([5, 5, 5], "▁▁▁"), ([0, 10, 0], "▁█▁")])

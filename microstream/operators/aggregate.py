@@ -38,6 +38,9 @@ END: Final = "window_end"
 PANE: Final = "pane_end"
 """Instead of it, in partials of sliding windows: end of the pane, which several windows share."""
 
+SHORT_BYTES: Final = 2**31 - 1
+"""What a text column with 32-bit offsets can hold."""
+
 
 def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Places] = lambda: NOWHERE) -> pa.Table:
     """One row per key and window among the rows of a lane and batch.
@@ -78,10 +81,7 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
 
 
 def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
-    """One row per key and window (or pane); associative and commutative, float sums up to rounding.
-
-    Rows come in order of first appearance: partials sorted by `window_end` stay sorted.
-    """
+    """One row per key and window (or pane), in no order; associative and commutative, float sums up to rounding."""
     end = END if END in partials.schema.names else PANE
     by = {name: partials.column(name) for name in (*node.keys, end)}
     folds = _folds(node)
@@ -181,7 +181,7 @@ def _mask(aggregate: Aggregate, windowed: Windowed, node: WindowAggregate) -> pa
 
 def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
     """Columns of `by` and of each folding's state, one row per group, by one pass of Arrow over the rows."""
-    columns = dict(by)
+    columns = {name: _short(key) for name, key in by.items()}
     folds: list[Any] = []
     for ask in (ask for folding in foldings for ask in folding.asks):
         if ask.column is None:
@@ -206,6 +206,12 @@ def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
         at += len(folding.asks)
         found += mine if folding.collect is None else folding.collect(mine, groups)
     return found
+
+
+def _short(key: Any) -> Any:
+    """Text with 32-bit offsets, which `_as` undoes: Arrow groups it about ten times as fast as `large_string`."""
+    kind = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(key.type)
+    return key if kind is None or key.nbytes > SHORT_BYTES else key.cast(kind)
 
 
 def _as(schema: pa.Schema, columns: Sequence[Any]) -> pa.Table:

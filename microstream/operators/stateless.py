@@ -116,12 +116,18 @@ def _explode(node: Explode, rows: Rows) -> Rows:
     lists: Any = rows.table.column(node.column).combine_chunks()
     lengths = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
     repeats = np.maximum(lengths, 1)
-    filled = np.repeat(lengths > 0, repeats)
-    elements = pa.array(np.cumsum(filled) - 1, mask=~filled)
-    repeated = rows.take(np.repeat(np.arange(len(rows)), repeats))
+    elements = lists.flatten()
+    if not lengths.all():
+        filled = np.repeat(lengths > 0, repeats)
+        elements = elements.take(pa.array(np.cumsum(filled) - 1, mask=~filled))
+    positions = np.repeat(np.arange(len(rows)), repeats)
+    # The lists themselves are not taken: repeated, they would be many times the rows.
+    columns: list[Any] = [
+        elements if name == node.column else rows.table.column(name).take(positions) for name in rows.table.column_names
+    ]
     at = rows.table.schema.get_field_index(node.column)
-    table = repeated.table.set_column(at, node.schema.field(at), lists.flatten().take(elements))
-    return repeated.carry(table)
+    table = pa.Table.from_arrays(columns, schema=rows.table.schema.set(at, node.schema.field(at)))
+    return Rows(table=table, origin=None if rows.origin is None else rows.origin[positions])
 
 
 def _map_batches(node: MapBatches, rows: Rows, instances: Instances) -> Rows:

@@ -31,6 +31,7 @@ from microstream.plan.dtypes import (
 )
 from microstream.plan.kernels import Vector, apply
 from microstream.plan.rowwise import SYMBOLS, UFUNC, access, call
+from microstream.plan.splitting import split
 
 __all__ = [
     "Accessor",
@@ -212,8 +213,9 @@ def _value(expr: Expr, table: pa.Table) -> Any:
             fast = None if kwargs else apply(name, values)
             return fast or call(name, [_pandas(v) for v in values], _keywords(kwargs, table))
         case Accessor(space, name, args, kwargs):
-            values = [_pandas(_value(arg, table)) for arg in args]
-            return access(space, name, values, _keywords(kwargs, table))
+            values = [_value(arg, table) for arg in args]
+            fast = split(values) if (space, name) == ("str", "split") and not kwargs else None
+            return fast or access(space, name, [_pandas(v) for v in values], _keywords(kwargs, table))
 
 
 def _natural(value: Vector | pd.Series[Any]) -> ArrowColumn | pd.Series[Any]:

@@ -114,6 +114,14 @@ def test_explode_gives_the_rows_of_pandas_and_repeats_origins(lists: list[list[s
     assert out.origin.tolist() == expected["x"].to_list()
 
 
+def test_a_list_column_explodes_without_others_beside_it() -> None:
+    node = source(tags=LISTS.schema.field("tags").type)
+
+    out = applied(Explode(child=node, column="tags"), rows_of(node, tags=[["a", "b"], [], None, ["c"]]))
+
+    assert out.table["tags"].to_pylist() == ["a", "b", None, None, "c"]
+
+
 def test_concat_matches_columns_by_name_and_keeps_origins_of_all_sources() -> None:
     swapped = source(y=pa.float64(), x="int64")
     node = Concat(children=(NUMBERS, swapped, NUMBERS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ DETAILS: Mapping[str, Callable[[Message], Any]] = {
 """What must be taken from each message while it is here; the others are known from its place."""
 
 NO_TIME = -1
+_MILLIS = itemgetter(1)
 
 
 def requested(metadata: bool | Iterable[str]) -> tuple[str, ...]:
@@ -61,7 +63,7 @@ def requested(metadata: bool | Iterable[str]) -> tuple[str, ...]:
 
 def record_times(details: Sequence[tuple[int, int]]) -> pa.Array[Any]:
     """Record times (timestamp[us]) of what `Message.timestamp` gave: (kind, milliseconds), -1 where there is none."""
-    millis = np.fromiter((time_ms for _, time_ms in details), np.int64, len(details))
+    millis = np.fromiter(map(_MILLIS, details), np.int64, len(details))
     return pa.array(millis * 1000, pa.int64(), mask=millis == NO_TIME).view(pa.timestamp("us"))
 
 

@@ -35,11 +35,14 @@ class Cursor:
     offsets: list[int] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     details: dict[str, list[Any]] = field(default_factory=dict)
+    _weighed: int = 0
+    _weighed_bytes: int = 0
 
     def restart(self, at: int) -> None:
         """Forget everything: the next record is to be at or after `at`."""
         self.due, self.position, self.eof = at, at, -1
         self.offsets, self.values, self.details = [], [], {}
+        self._weighed = self._weighed_bytes = 0
 
     def receive(
         self, offsets: Sequence[int], values: Sequence[bytes | None], details: Mapping[str, Sequence[Any]] = NOTHING
@@ -65,6 +68,7 @@ class Cursor:
         taken = self.offsets[:cut], self.values[:cut], {name: found[:cut] for name, found in self.details.items()}
         self.offsets, self.values = self.offsets[cut:], self.values[cut:]
         self.details = {name: found[cut:] for name, found in self.details.items()}
+        self._weighed = self._weighed_bytes = 0
         self.due = end
         self.skip_to(end)
         return taken
@@ -73,7 +77,10 @@ class Cursor:
         """Whether more is kept than is good for memory: the partition should not be fetched for now."""
         if len(self.values) > MOST_KEPT:
             return True
-        return sum(len(value) for value in self.values if value) > MOST_KEPT_BYTES
+        # Asked after every few hundred records: each is weighed once.
+        self._weighed_bytes += sum(map(len, filter(None, self.values[self._weighed :])))
+        self._weighed = len(self.values)
+        return self._weighed_bytes > MOST_KEPT_BYTES
 
 
 def partition_of(topic: str, number: int) -> str:

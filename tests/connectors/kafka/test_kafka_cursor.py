@@ -67,3 +67,6 @@ def test_a_cursor_that_keeps_too_many_bytes_is_full() -> None:
     cursor.receive([2], [bytes(9 << 20)])
 
     assert cursor.is_full()
+
+    cursor.take(3)
+    assert not cursor.is_full()
