@@ -59,6 +59,6 @@ def _is_plain_chunk(texts: Any) -> bool:
         return True
     first, end = np.frombuffer(offsets, np.int64)[[texts.offset, texts.offset + len(texts)]]
     written = np.frombuffer(data, np.uint8)[first:end]
-    if not len(written) or written.max() < 0x80 and written.min() >= 0x20:
+    if not len(written) or (written.max() < 0x80 and written.min() >= 0x20):
         return True
     return bool(written.max() < 0x80 and not (written - np.uint8(0x1C) < 4).any())
