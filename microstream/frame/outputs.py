@@ -1,4 +1,4 @@
-"""Where rows of a frame can go beside Kafka and memory: each method adds one sink and returns it."""
+"""Where rows of a frame can go: each method adds one sink and returns it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ from microstream.clock import duration_us
 from microstream.connectors.callback.sink import Batch, CallbackSink
 from microstream.connectors.console.sink import ConsoleSink
 from microstream.connectors.files.sink import ParquetSink
-from microstream.frame.sinks import OutputMode, StreamSink, require_append
+from microstream.formats.registry import RegistryConfig
+from microstream.frame.sinks import (
+    Delivery,
+    Format,
+    OutputMode,
+    StreamSink,
+    kafka_sink,
+    memory_sink,
+    null_sink,
+    require_append,
+)
 from microstream.plan.nodes import Node, Sink
 
 if TYPE_CHECKING:
@@ -24,6 +34,71 @@ class Outputs:
 
     __slots__ = ()
     _node: Node
+
+    def to_kafka(
+        self,
+        topic: str,
+        *,
+        bootstrap_servers: str | None = None,
+        key: str | Sequence[str] | None = None,
+        format: Format = "json",
+        schema_registry: RegistryConfig | None = None,
+        delivery: Delivery = "exactly_once",
+        config: Mapping[str, str | int | float | bool] | None = None,
+        name: str | None = None,
+        output_mode: OutputMode | None = None,
+    ) -> StreamSink:
+        """Rows as records of all columns; the record time is the event time.
+
+        The column "_headers", as `read_kafka(metadata=)` gives it, becomes the headers of the record, and "_key" its
+        key unless `key` names others; neither is part of the value. A null key is no key.
+
+        Parameters
+        ----------
+        bootstrap_servers
+            The only Kafka cluster that the query reads, by default.
+        key
+            Column whose text, or binary value, is the key of the record, which decides its partition; several columns
+            make a JSON object.
+        format
+            "json": one object per row. "text", "raw": the one column `value`; null is a tombstone. "arrow": an IPC
+            stream per row, or with neither key nor headers per up to 1,000 rows. "avro", "protobuf": in the wire
+            format of schema registries.
+        schema_registry
+            For "avro" and "protobuf", as for `read_kafka`; the schema of the columns is registered as "<topic>-value".
+        delivery
+            "exactly_once": one transaction per batch and lane, after the batch is committed. "at_least_once": without
+            transactions, as soon as rows are computed, for the lowest latency; after a failure rows may be there
+            twice, also rows of an attempt that never committed.
+        config
+            Settings of librdkafka's producer.
+        name
+            Of the sink within the query; the topic by default.
+        output_mode
+            "append": only final rows.
+        """
+        require_append("to_kafka", output_mode)
+        return kafka_sink(
+            self._node,
+            topic,
+            bootstrap_servers=bootstrap_servers,
+            key=key,
+            format=format,
+            schema_registry=schema_registry,
+            delivery=delivery,
+            config=config,
+            name=name,
+        )
+
+    def to_memory(self, name: str = "memory", *, output_mode: OutputMode | None = None) -> StreamSink:
+        """Rows as a table in this process: `query.table(name)`. It starts empty after a restart."""
+        require_append("to_memory", output_mode)
+        return memory_sink(self._node, name)
+
+    def to_null(self, name: str = "null", *, output_mode: OutputMode | None = None) -> StreamSink:
+        """Rows are counted and dropped."""
+        require_append("to_null", output_mode)
+        return null_sink(self._node, name)
 
     def for_each_batch(
         self,

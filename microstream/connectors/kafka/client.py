@@ -44,6 +44,35 @@ LASTING = frozenset(
 )
 """Waiting does not cure these."""
 
+PRODUCER_ONLY = frozenset(
+    [
+        "acks",
+        "batch.num.messages",
+        "batch.size",
+        "compression.codec",
+        "compression.level",
+        "compression.type",
+        "delivery.report.only.error",
+        "delivery.timeout.ms",
+        "enable.gapless.guarantee",
+        "enable.idempotence",
+        "linger.ms",
+        "message.send.max.retries",
+        "message.timeout.ms",
+        "partitioner",
+        "queue.buffering.backpressure.threshold",
+        "queue.buffering.max.kbytes",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.ms",
+        "request.required.acks",
+        "request.timeout.ms",
+        "retries",
+        "sticky.partitioning.linger.ms",
+        "transaction.timeout.ms",
+    ]
+)
+"""Settings of a sink that its consumers, which read markers, would only warn about (librdkafka's CONFIGURATION.md)."""
+
 QUICK_RECONNECT = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1_000}
 
 
@@ -77,6 +106,7 @@ class Cluster:
         `committed_only`: neither records nor group offsets of open transactions are seen, the latter are waited for.
         """
         merged = self._settings({"group.id": group, **settings})
+        merged = {name: value for name, value in merged.items() if name not in PRODUCER_ONLY}
         fixed = {
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
