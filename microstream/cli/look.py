@@ -84,6 +84,7 @@ def _status(manifest: Manifest) -> dict[str, Any]:
                 "writes": f"{sink.kind} {sink.target}".strip(),
                 "published_through": sink.published_through,
                 "pending_batches": len(sink.pending),
+                "held_batches": len(sink.held),
             }
             for sink in manifest.sinks
         ],

@@ -63,6 +63,10 @@ class Bounds:
     end: int
     finished: bool = False
     """Whether nothing will ever follow `end` (finite sources)."""
+    first: int | None = None
+    """Where a partition begins that the query did not know; None: at `low`, for nothing before it is missed."""
+    clocked: bool = False
+    """Whether `end` follows a clock: one that is behind, of another host, takes back nothing that was read."""
     max_step: int | None = None
     """At most so many offsets in one batch, whatever the limits; None: no bound of the source's own."""
 

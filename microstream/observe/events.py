@@ -75,6 +75,7 @@ class SinkProgress(TypedDict):
     name: Annotated[str, "Name within the query."]
     numOutputRows: Annotated[int, "Rows that the batch leaves for it."]
     numPendingBatches: Annotated[int, "Committed batches that the sink had not confirmed yet, this one included."]
+    numHeldBatches: Annotated[int, "Committed batches whose rows wait for `every=` to be published together."]
     publishedThrough: Annotated[int, "Newest batch up to which it has confirmed everything; -1 for none."]
 
 

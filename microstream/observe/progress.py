@@ -188,5 +188,6 @@ def _sink(state: SinkState, rows: int) -> SinkProgress:
         "name": state.name,
         "numOutputRows": rows,
         "numPendingBatches": len(state.pending),
+        "numHeldBatches": len(state.held),
         "publishedThrough": state.published_through,
     }

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from microstream.clock import BEGINNING_US, iso
+from microstream.clock import BEGINNING_US, END_US, iso
 from microstream.errors import BadRecordError, InternalError
 from microstream.operators.rows import Rows
 from microstream.runtime.incoming import Incoming
@@ -39,6 +39,7 @@ def timed_metas(
     ]
     ends = np.cumsum([count.rows for read in incoming.reads for count in read.counts], dtype=np.int64)
     latest = np.full(len(lines), BEGINNING_US, np.int64)
+    earliest = np.full(len(lines), END_US, np.int64)
     limits = np.array([limits_us.get(name, np.iinfo(np.int64).max) for name, _ in lines], np.int64)
     for rows, column in timed:
         if rows.origin is None or (len(rows) and rows.origin.min() < 0):
@@ -57,8 +58,13 @@ def timed_metas(
                 reason="event time is too far ahead",
             )
         np.maximum.at(latest, line, times)
-    found = dict(zip(lines, latest.tolist(), strict=True))
+        np.minimum.at(earliest, line, times)
+    found = dict(zip(lines, zip(earliest.tolist(), latest.tolist(), strict=True), strict=True))
     return tuple(
-        replace(meta, max_event_time_us=found[meta.source, meta.partition]) if meta.source in limits_us else meta
+        _timed(meta, *found[meta.source, meta.partition]) if meta.source in limits_us else meta
         for meta in incoming.metas
     )
+
+
+def _timed(meta: PartitionMeta, earliest_us: int, latest_us: int) -> PartitionMeta:
+    return replace(meta, min_event_time_us=earliest_us, max_event_time_us=latest_us)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import spawn
 from typing import Any
 
 import dask.config
@@ -82,30 +82,33 @@ class _MainlessNanny(Nanny):  # type: ignore[misc]
     """
 
     async def instantiate(self) -> Any:
-        with _main_hidden():
+        with _without_main():
             return await super().instantiate()
 
 
-_hiding = threading.Lock()
-_hidden: dict[str, Any] = {}
 _starting = 0
+_turn = threading.Lock()
+_complete = spawn.get_preparation_data
+
+
+def _mainless(name: str) -> dict[str, Any]:
+    """What a new process is told, without the main module if it is a worker of Dask's."""
+    told = _complete(name)
+    return {key: value for key, value in told.items() if not (name.startswith("Dask Worker") and "main" in key)}
 
 
 @contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Within, `multiprocessing` finds no file that its children would have to run."""
-    global _starting
-    main = sys.modules["__main__"]
-    with _hiding:
+def _without_main() -> Iterator[None]:
+    """Within, workers that Dask starts do not import the main module; other processes do, as always."""
+    global _starting, _complete
+    with _turn:
         if not _starting:
-            _hidden.update({name: vars(main).pop(name) for name in ("__spec__", "__file__") if name in vars(main)})
-            main.__spec__ = None
+            _complete, spawn.get_preparation_data = spawn.get_preparation_data, _mainless
         _starting += 1
     try:
         yield
     finally:
-        with _hiding:
+        with _turn:
             _starting -= 1
             if not _starting:
-                vars(main).update(_hidden)
-                _hidden.clear()
+                spawn.get_preparation_data = _complete

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from microstream.checkpoint.commit import head, read_manifest
 from microstream.checkpoint.keys import MANIFESTS, seq_of
-from microstream.checkpoint.manifest import HASH_SPACE, Manifest, OperatorState, Segment
+from microstream.checkpoint.manifest import HASH_SPACE, Manifest, OperatorState, Segment, SinkState
 from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
 from microstream.clock import BEGINNING_US, END_US
@@ -266,10 +266,14 @@ def _batch_row(manifest: Manifest, before: Manifest | None) -> tuple[Any, ...]:
         None if before is None else _position(manifest) - _position(before),
         _time(watermark_us),
         *_size(run.segment for state in manifest.operators for run in state.runs),
-        sum(s.rows for sink in manifest.sinks for b in sink.pending for lane in b.lanes for s in lane.segments),
+        sum(segment.rows for sink in manifest.sinks for segment in _unconfirmed(sink)),
         manifest.finished,
         manifest.commit_id,
     )
+
+
+def _unconfirmed(sink: SinkState) -> Iterable[Segment]:
+    return (segment for batch in (*sink.pending, *sink.held) for lane in batch.lanes for segment in lane.segments)
 
 
 def _position(manifest: Manifest) -> int:

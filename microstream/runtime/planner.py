@@ -17,6 +17,7 @@ from microstream.runtime.planning import (
     ended,
     finished_partitions,
     idle_partitions,
+    not_behind,
     views,
 )
 from microstream.runtime.ports import Ports, QuerySpec
@@ -165,6 +166,7 @@ class Planner:
             found = {source.name: ended(source) for source in ledger}
         until = self._until or {}
         bounds = {name: cut_ends(at, until.get(name)) for name, at in found.items()}
+        bounds = {source.name: not_behind(source, bounds[source.name]) for source in ledger}
         sources = await self._watch.current(ledger, bounds)
         now_us = self._ports.clock.now_us()
         seen = views(sources, bounds, self._pipeline.record_bytes)

@@ -64,12 +64,13 @@ def discover(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:
     """
     lines = tuple(_woken(line, bounds.get(line.partition)) for line in source.partitions)
     known = {line.partition for line in lines}
-    new = tuple(
-        PartitionState(partition=name, next_offset=at.low, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN)
-        for name, at in sorted(bounds.items())
-        if name not in known
-    )
+    new = tuple(_new(name, at) for name, at in sorted(bounds.items()) if name not in known)
     return replace(source, partitions=(*lines, *new))
+
+
+def _new(name: str, at: Bounds) -> PartitionState:
+    first = at.low if at.first is None else at.first
+    return PartitionState(partition=name, next_offset=first, max_event_time_us=BEGINNING_US, status=Status.NEVER_SEEN)
 
 
 def _woken(line: PartitionState, at: Bounds | None) -> PartitionState:
@@ -77,6 +78,14 @@ def _woken(line: PartitionState, at: Bounds | None) -> PartitionState:
         return line
     never_seen = line.max_event_time_us == BEGINNING_US
     return replace(line, status=Status.NEVER_SEEN if never_seen else Status.ACTIVE)
+
+
+def not_behind(source: SourceState, bounds: Mapping[str, Bounds]) -> Mapping[str, Bounds]:
+    """`bounds`, where an end that follows a clock is not below what another host, whose clock was ahead, has read."""
+    read = {line.partition: line.next_offset for line in source.partitions}
+    return {
+        name: replace(at, end=max(at.end, read.get(name, at.end))) if at.clocked else at for name, at in bounds.items()
+    }
 
 
 def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from microstream.errors import MicrostreamError
 from microstream.plan.stages import Stages
 from microstream.runtime.inline import InlineEngine
 from microstream.runtime.ports import QuerySpec
-from microstream.runtime.query import StreamingQuery
+from microstream.runtime.query import StreamingQuery, stopped_on_interrupt
 from microstream.runtime.trigger import Continuously
 from microstream.runtime.world import world
 from microstream.settings import Settings
@@ -61,7 +61,8 @@ def preview(stages: Stages, rows: int) -> pa.Table:
     query = StreamingQuery(spec.name, stages)
     run = threading.Thread(target=query._run, args=(spec, lambda: world(store, InlineEngine(store)), None), daemon=True)
     run.start()
-    _watch(query, rows, endless=any(not node.spec.finite for node in stages.sources))
+    with stopped_on_interrupt(query):
+        _watch(query, rows, endless=any(not node.spec.finite for node in stages.sources))
     if query.row_count() < rows:
         query.await_termination()
     return pa.concat_tables([sink.schema.empty_table(), *query._tables[sink.name]])

@@ -8,9 +8,9 @@ import shutil
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import wait
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError, wait
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import dask.config
@@ -240,7 +240,10 @@ class StreamingQuery(QueryView):
         while not self._ended.is_set():
             done, _ = wait([answer], timeout=0.1)
             if done:
-                return answer.result()
+                with suppress(CancelledError):
+                    return answer.result()
+                # The query ended meanwhile, and has an error of its own to tell.
+                wait_awake(self._ended)
         return None
 
     # -- life ---------------------------------------------------------------------------------------------------
@@ -367,6 +370,16 @@ def _replace_active(name: str) -> None:
         wait_awake(before._ended)
 
 
+@contextmanager
+def stopped_on_interrupt(query: StreamingQuery) -> Iterator[None]:
+    """Within, Ctrl-C also ends a query that nobody else has a handle of."""
+    try:
+        yield
+    except BaseException:
+        query._request_stop()
+        raise
+
+
 def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dict[str, pa.Table]:
     """Run a query over finite input to its end, in this process; the rows of every memory sink.
 
@@ -391,9 +404,10 @@ def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dic
     )
     store = MemoryStore()
     query = StreamingQuery(spec.name, stages)
-    thread = threading.Thread(target=query._run, args=(spec, lambda: world(store, InlineEngine(store)), None))
-    thread.start()
-    thread.join()
+    run = threading.Thread(target=query._run, args=(spec, lambda: world(store, InlineEngine(store)), None), daemon=True)
+    run.start()
+    with stopped_on_interrupt(query):
+        wait_awake(query._ended)
     query.await_termination()
     return {
         sink: pa.concat_tables([schema.empty_table(), *query._tables[sink]]) for sink, schema in query._schemas.items()

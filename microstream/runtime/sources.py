@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ class SourceWatch:
         self.quiet_since: dict[tuple[str, str], int] = {}
         self._found: BoundsBySource = {}
         self._looked_us = 0
+        self._turn = asyncio.Lock()
 
     async def starts(self, sources: Sequence[Source], default: str) -> StartOffsets:
         """First offsets and topic ids of `sources`; `default` counts where a source names no start."""
@@ -74,13 +76,18 @@ class SourceWatch:
 
     async def _ask(self, question: Callable[[], T]) -> T:
         return await patiently(
-            lambda: self._offload(question),
+            lambda: self._alone(question),
             away=(UnreachableError, StoreError),
             bound_us=self._settings.source_wait_us,
             clock=self._ports.clock,
             jitter_s=self._ports.jitter_s,
             announce=self._announce,
         )
+
+    async def _alone(self, question: Callable[[], T]) -> T:
+        """Probes are not thread-safe, and users ask for lag while the planner asks for more."""
+        async with self._turn:
+            return await self._offload(question)
 
     async def current(self, sources: Sequence[SourceState], bounds: BoundsBySource) -> tuple[SourceState, ...]:
         """`sources` with new partitions, checked against what their topics still hold."""

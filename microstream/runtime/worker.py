@@ -21,7 +21,7 @@ from microstream.checkpoint.keys import JOB, manifest_key
 from microstream.checkpoint.manifest import HASH_SPACE, Segment
 from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, Writer
-from microstream.errors import UserFunctionError
+from microstream.errors import ConnectorError, UserFunctionError
 from microstream.observe.logs import note, working_on
 from microstream.operators.aggregate import finish
 from microstream.operators.failure import UserFunctionFailed
@@ -388,8 +388,7 @@ class LaneWorker:
             lane=task.lane,
             batch=task.batch,
             committed=task.committed,
-            # Batches that were held while the plan got other columns are published together.
-            rows=pa.concat_tables(tables, promote_options="permissive"),
+            rows=_joined(tables, task.sink),
             chunks=task.outbox.chunks,
             epoch=task.epoch,
         )
@@ -418,3 +417,18 @@ def _change(operator: Operator, done: Step, delta: pa.Table | None) -> StateChan
         rows_removed=0 if done.closed is None else done.closed.num_rows,
         memory_bytes=done.state.nbytes,
     )
+
+
+def _joined(tables: Sequence[pa.Table], sink: str) -> pa.Table:
+    """Rows that are published together; of batches that were held, some may be of a plan with other columns."""
+    if all(table.schema == tables[0].schema for table in tables):
+        return pa.concat_tables(tables)
+    nullable = [table.cast(pa.schema([f.with_nullable(True) for f in table.schema])) for table in tables]
+    try:
+        return pa.concat_tables(nullable, promote_options="permissive")
+    except pa.ArrowException as problem:
+        raise ConnectorError(
+            f"sink {sink!r}: rows held for every= cannot be joined with those of the changed query ({problem}). "
+            "Start the query as it was before, stop it, which publishes what is held, and change it then.",
+            sink=sink,
+        ) from problem

@@ -22,7 +22,7 @@ def read(*ranges: tuple[str, list[int]]) -> Read:
 
 def test_rows_of_sources_stand_by_source_topic_partition_and_offset() -> None:
     reads = (read(("t-10", [7, 8]), ("t-2", []), ("s-1", [5])), read(("t-0", [3])))
-    incoming = Incoming(rows={}, metas=(), reads=reads, first=(0, 3), asked="", sources=("b", "a"))
+    incoming = Incoming(rows={}, metas=(), reads=reads, first=(0, 3), asked="", names=("b", "a"))
 
     order = places_of_reads(incoming).of_rows(np.arange(4), np.zeros(4, np.int64))
 

@@ -162,7 +162,8 @@ class CallbackWriter:
         batch = Batch(id=outgoing.batch, lane=outgoing.lane, job=outgoing.job, epoch=outgoing.epoch, sink=outgoing.sink)
         try:
             self._fn(to_frame(rows), batch)
-        except Exception as problem:
+        except (Exception, SystemExit) as problem:
+            # A SystemExit would end the worker, again and again.
             raise _blamed(self._fn, batch, problem) from problem
         return Confirmed(rows=rows.num_rows, skipped=False)
 
@@ -170,7 +171,7 @@ class CallbackWriter:
         """Nothing to let go of."""
 
 
-def _blamed(fn: Callable[..., Any], batch: Batch, problem: Exception) -> UserFunctionError:
+def _blamed(fn: Callable[..., Any], batch: Batch, problem: BaseException) -> UserFunctionError:
     what = f"{type(problem).__name__}: {problem}".rstrip(".")
     return UserFunctionError(
         f"sink {batch.sink!r}, batch {batch.id}, lane {batch.lane}: {callable_name(fn)} failed: {what}. The batch is "

@@ -121,8 +121,10 @@ class Journal:
         """The files that hold offsets `[start, end)` of `partition`, in order."""
         if start >= end:
             return []
-        if not self._length or self._kept(self._length - 1).ends.get(partition, 0) < end:
-            self._length = self._log.length()
+        self._length = self._length or max(1, self._log.length())
+        while self._kept(self._length - 1).ends.get(partition, 0) < end:
+            # Entries have no gaps, and one that holds `end` was written before anybody was told to read to there.
+            self._length += 1
         low, high = 0, self._length
         while low < high:
             middle = (low + high) // 2

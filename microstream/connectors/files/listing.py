@@ -65,6 +65,11 @@ def filesystem_of(paths: Sequence[str], storage_options: Mapping[str, Any]) -> A
         raise PlanError(f"read_files: {paths[0]}: {problem}") from problem
 
 
+def is_glob(path: str) -> bool:
+    """Whether `path` names what matches, which may be nothing for a while."""
+    return any(sign in path for sign in MAGIC)
+
+
 def find(files: Any, path: str, *, required: bool) -> list[Found]:
     """Files at `path`: one file, all files below a folder, or what a glob matches; names with `_` or `.` are hidden.
 

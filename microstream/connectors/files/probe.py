@@ -8,7 +8,7 @@ from typing import Any, Literal
 from microstream.checkpoint.source_log import SourceLog
 from microstream.clock import Clock
 from microstream.connectors.files.journal import FILES_PER_ENTRY, Journal, Listed, following, name_of
-from microstream.connectors.files.listing import LOCAL, Found, filesystem_of, find
+from microstream.connectors.files.listing import LOCAL, Found, filesystem_of, find, is_glob
 from microstream.connectors.protocol import Bounds
 from microstream.errors import ConnectorError
 
@@ -71,7 +71,7 @@ class FileProbe:
         if self._due_us is None or (self._watch and self._clock.now_us() >= self._due_us):
             self._update()
         return {
-            name: Bounds(low=low, end=self._ends.get(name, 0), finished=not self._watch)
+            name: Bounds(low=low, end=self._ends.get(name, 0), finished=not self._watch, first=0)
             for name, low in self._lows().items()
         }
 
@@ -110,7 +110,7 @@ class FileProbe:
         """All files now: path by path as they were given, each by time of change, then by name."""
         found: dict[str, Found] = {}
         for path in self._paths:
-            there = find(self._files, path, required=not self._watch or self._is_local)
+            there = find(self._files, path, required=not self._watch or (self._is_local and not is_glob(path)))
             for one in sorted(there, key=lambda file: (file.modified_s, file.path)):
                 found.setdefault(one.path, one)
         return list(found.values())
@@ -128,12 +128,15 @@ class FileProbe:
 
     def _add(self, new: Sequence[Found]) -> None:
         number = self._next or 0
-        entry = following(number, new, self._known.values(), self._ends)
+        entry = following(number, new, self._still_there(), self._ends)
         if self._journal.add(number, entry):
             self._known |= {file.path: file for file in entry.files}
             self._ends, self._next = dict(entry.ends), number + 1
         else:
             self._catch_up()
+
+    def _still_there(self) -> list[Listed]:
+        return [file for file in self._known.values() if self._there is None or file.path in self._there]
 
     def _compare(self, found: Sequence[Found]) -> None:
         """Refuse files that were changed in their place. One that was gone and came back is known if it is the same."""

@@ -100,7 +100,7 @@ class RateProbe:
         if self._origin_us is None:
             self._origin_us = int(self._log.create(0, {"origin_us": now_us})["origin_us"])
         self._end = max(self._end, _rows_until(now_us - self._origin_us, self._rate))
-        return {PARTITION: Bounds(low=0, end=self._end)}
+        return {PARTITION: Bounds(low=0, end=self._end, clocked=True)}
 
     def ends(self) -> None:
         """Asking for all costs no more."""
