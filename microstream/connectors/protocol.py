@@ -22,6 +22,7 @@ __all__ = [
     "BadRecord",
     "Bounds",
     "Confirmed",
+    "KeepingSource",
     "MarkerAheadError",
     "Outgoing",
     "Probe",
@@ -176,6 +177,14 @@ class RememberingSource(Protocol):
 
     def with_log(self, log: SourceLog) -> SourceConnector:
         """The same source with its memory in one checkpoint; opened only so."""
+        ...
+
+
+class KeepingSource(Protocol):
+    """A source spec with `dead_letters` (plan/specs.py)."""
+
+    def letters(self, source: str, bad: Sequence[BadRecord]) -> pa.Table:
+        """Bad records of the source named `source` as rows of `dead_letters.schema`."""
         ...
 
 

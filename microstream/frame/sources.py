@@ -37,7 +37,8 @@ def read_kafka(
     start: Literal["earliest", "latest"] | None = None,
     end: Literal["latest"] | None = None,
     metadata: bool | Sequence[str] = False,
-    on_bad_record: Literal["fail", "drop"] = "fail",
+    on_bad_record: Literal["fail", "drop", "dead_letter"] = "fail",
+    dead_letter: str | None = None,
     on_data_loss: Literal["fail", "skip"] = "fail",
     skip: Sequence[tuple[str, int]] = (),
     config: Mapping[str, str | int | float | bool] | None = None,
@@ -77,7 +78,13 @@ def read_kafka(
         whose other columns are null and whose event time is the record's; so all columns of `schema` become nullable,
         "int64" giving Int64. Without, tombstones are counted and give no row.
     on_bad_record
-        "fail" stops the query and shows the record; "drop" counts it.
+        "fail" stops the query and shows the record; "drop" counts it; "dead_letter" counts it and keeps it in a topic.
+    dead_letter
+        The topic for "dead_letter", in the same cluster; it must exist. Each bad record is there exactly once, with its
+        key, value, time and headers, and after these the headers `__microstream.error` (why), `__microstream.topic`,
+        `__microstream.partition`, `__microstream.offset` and `__microstream.source` (the source's `name`), all as text.
+        It is a sink of the query, named "NAME-dead-letters". `compute()` and `head()` keep nothing, they only pass the
+        records over.
     on_data_loss
         "fail" stops the query where retention removed unread records; "skip" goes on after them.
     skip
@@ -108,6 +115,7 @@ def read_kafka(
         required=tuple(f.name for f in of_value if not f.nullable) if "_key" in attributes else (),
         skip=tuple(skip),
         on_bad_record=on_bad_record,
+        dead_letter=dead_letter,
         on_data_loss=on_data_loss,
         config=tuple(sorted((config or {}).items())),
     )

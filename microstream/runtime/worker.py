@@ -31,6 +31,7 @@ from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, instantiate
 from microstream.plan.stages import Operator
 from microstream.runtime.connecting import connector_of
+from microstream.runtime.dead_letters import bad_rows
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.event_times import timed_metas
@@ -150,7 +151,8 @@ class LaneWorker:
         # A discarded attempt may still be reading: a consumer serves one task at a time.
         with self._turn("read", task.lane) if task.ranges else nullcontext():
             incoming = read_sources(self._job.stages.sources, task, self._reader)
-        entering: dict[int, Rows | None] = dict(incoming.rows)
+        steps = self._job.stages.stages[task.level].steps
+        entering = {**incoming.rows, **bad_rows((step.node for step in steps), incoming)}
         with working_on():
             parts, changes = self._advance_operators(task, execution, entering)
         leaving = self._evaluate(task, incoming, entering)

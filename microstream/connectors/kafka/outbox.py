@@ -83,6 +83,8 @@ class RecordRules:
     key: tuple[str, ...]
     encoder: Encoder
     wait_s: float = 10.0
+    aside: tuple[str, ...] = OUTSIDE
+    """Columns that are no part of the value."""
 
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """`RECORDS` of all rows, or `HEADED`.
@@ -95,7 +97,7 @@ class RecordRules:
         BadRecordError
             A record is larger than the topic accepts.
         """
-        encoded = self.encoder.encode(table.drop_columns([name for name in OUTSIDE if name in table.column_names]))
+        encoded = self.encoder.encode(table.drop_columns([name for name in self.aside if name in table.column_names]))
         values = encoded.values
         columns: list[Any] = [pa.nulls(len(values), pa.large_binary()), values, pa.nulls(len(values), pa.int64())]
         if key := self.key or tuple({"_key"} & set(table.column_names)):

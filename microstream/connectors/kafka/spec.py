@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import pyarrow as pa
 
-from microstream.connectors.kafka.attributes import HEADERS
+from microstream.connectors.kafka.attributes import DETAILS, HEADERS
 from microstream.connectors.kafka.client import Cluster
 from microstream.connectors.kafka.eager import EagerWriter
+from microstream.connectors.kafka.letters import ASIDE, LETTERS, TIME, letters_of
 from microstream.connectors.kafka.outbox import OUTSIDE, RecordRules
 from microstream.connectors.kafka.probe import KafkaProbe
 from microstream.connectors.kafka.reader import KafkaReader, ReadRules
 from microstream.connectors.kafka.rows import BadRecords, Layout
 from microstream.connectors.kafka.sink_probe import KafkaSinkProbe
 from microstream.connectors.kafka.writer import TransactionalWriter
-from microstream.connectors.protocol import Probe, Reader, SinkProbe, Writer
+from microstream.connectors.protocol import BadRecord, Probe, Reader, SinkProbe, Writer
 from microstream.errors import PlanError
 from microstream.formats.choice import FORMATS, check_writable, decoder_of, encoder_of
 from microstream.formats.keys import check_key
-from microstream.plan.specs import Publication
+from microstream.plan.specs import DeadLetters, Publication
 
 __all__ = ["KafkaSink", "KafkaSource"]
 
@@ -52,7 +54,9 @@ class KafkaSource:
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
     on_bad_record
-        "fail": BadRecordError; "drop": counted and logged.
+        "fail": BadRecordError; "drop": counted and logged; "dead_letter": counted and kept.
+    dead_letter
+        The topic of the same cluster that keeps bad records.
     skip
         (partition, offset) of records that are passed over, for records that stopped the query once.
     on_data_loss
@@ -74,7 +78,8 @@ class KafkaSource:
     metadata: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     config: Config = ()
-    on_bad_record: Literal["fail", "drop"] = "fail"
+    on_bad_record: Literal["fail", "drop", "dead_letter"] = "fail"
+    dead_letter: str | None = None
     skip: tuple[tuple[str, int], ...] = ()
     on_data_loss: Literal["fail", "skip"] = "fail"
     wait_us: int = 60_000_000
@@ -87,7 +92,8 @@ class KafkaSource:
         _require_one_of("read_kafka", "format", self.format, FORMATS)
         _require_one_of("read_kafka", "start", self.start, ("earliest", "latest", None))
         _require_one_of("read_kafka", "end", self.end, ("latest", None))
-        _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop"))
+        _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop", "dead_letter"))
+        self._check_dead_letter()
         _require_one_of("read_kafka", "on_data_loss", self.on_data_loss, ("fail", "skip"))
         self.cluster  # noqa: B018  (refuses settings that are not for users)
 
@@ -111,6 +117,36 @@ class KafkaSource:
         """Where the topics are."""
         return Cluster(bootstrap_servers=self.bootstrap_servers, config=self.config)
 
+    @property
+    def dead_letters(self) -> DeadLetters | None:
+        """Where bad records are kept."""
+        if self.dead_letter is None:
+            return None
+        sink = KafkaSink(
+            topic=self.dead_letter,
+            bootstrap_servers=self.bootstrap_servers,
+            format="raw",
+            config=self.config,
+            aside=ASIDE,
+        )
+        return DeadLetters(sink=sink, schema=LETTERS, event_time=TIME)
+
+    def letters(self, source: str, bad: Sequence[BadRecord]) -> pa.Table:
+        """Bad records as rows of `dead_letters.schema`."""
+        return letters_of(source, bad)
+
+    def _check_dead_letter(self) -> None:
+        if (self.on_bad_record == "dead_letter") != (self.dead_letter is not None):
+            raise PlanError(
+                f"read_kafka(on_bad_record={self.on_bad_record!r}, dead_letter={self.dead_letter!r}): one needs the "
+                "other, as in on_bad_record='dead_letter', dead_letter='bad-bids'."
+            )
+        if self.dead_letter in self.topics:
+            raise PlanError(
+                f"read_kafka(dead_letter={self.dead_letter!r}): the query would read its own dead letters. Name "
+                "another topic."
+            )
+
     def open_probe(self) -> Probe:
         """The driver's view."""
         return KafkaProbe(self.cluster, self.topics, freeze_end=self.finite)
@@ -122,7 +158,7 @@ class KafkaSource:
             bad=BadRecords(action=self.on_bad_record, skip=frozenset(self.skip)),
             on_data_loss=self.on_data_loss,
             wait_us=self.wait_us,
-            details=layout.details,
+            details=tuple(DETAILS) if self.dead_letter else layout.details,
         )
         value = layout.value_schema(self.required)
         decoder = decoder_of(self.format, value, event_time if event_time in value.names else None)
@@ -153,6 +189,8 @@ class KafkaSink:
         One of `microstream.formats.choice.FORMATS`.
     config
         Settings of librdkafka as (name, value); what microstream decides cannot be set.
+    aside
+        Columns that are no part of the value.
     wait_us
         How long in microseconds one step of a publication may take before it is given up and tried again.
 
@@ -168,6 +206,7 @@ class KafkaSink:
     delivery: Literal["exactly_once", "at_least_once"] = "exactly_once"
     format: str = "json"
     config: Config = ()
+    aside: tuple[str, ...] = OUTSIDE
     wait_us: int = 30_000_000
 
     def __post_init__(self) -> None:
@@ -226,7 +265,7 @@ class KafkaSink:
         check_writable("to_kafka", self.format, self._value_schema(schema))
 
     def _value_schema(self, schema: pa.Schema) -> pa.Schema:
-        return pa.schema([field for field in schema if field.name not in OUTSIDE])
+        return pa.schema([field for field in schema if field.name not in self.aside])
 
     def open_probe(self) -> SinkProbe:
         """The driver's view."""
@@ -238,7 +277,12 @@ class KafkaSink:
         value = self._value_schema(schema)
         encoder = encoder_of(self.format, value, together=not self.key_columns and len(value) == len(schema))
         rules = RecordRules(
-            cluster=self.cluster, topic=self.topic, key=self.key_columns, encoder=encoder, wait_s=wait_s
+            cluster=self.cluster,
+            topic=self.topic,
+            key=self.key_columns,
+            encoder=encoder,
+            wait_s=wait_s,
+            aside=self.aside,
         )
         if self.delivery == "at_least_once":
             return EagerWriter(rules, sink=sink, wait_s=wait_s)
