@@ -115,7 +115,7 @@ class Probe(Protocol):
     """The driver's view of a source: partitions and offsets, never rows."""
 
     def start_offsets(self, start: str) -> Mapping[str, int]:
-        """Offsets for a query that starts at "earliest" or "latest", for all partitions there are."""
+        """Offsets for a query that starts at "earliest", "latest", or as the `start` of its spec says."""
         ...
 
     def bounds(self) -> Mapping[str, Bounds]:

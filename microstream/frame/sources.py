@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import pandas as pd
@@ -34,13 +35,13 @@ def read_kafka(
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
     max_ahead: str = "1D",
-    start: Literal["earliest", "latest"] | None = None,
-    end: Literal["latest"] | None = None,
+    start: str | datetime | None = None,
+    end: str | datetime | None = None,
     metadata: bool | Sequence[str] = False,
     on_bad_record: Literal["fail", "drop", "dead_letter"] = "fail",
     dead_letter: str | None = None,
     on_data_loss: Literal["fail", "skip"] = "fail",
-    skip: Sequence[tuple[str, int]] = (),
+    skip: Sequence[tuple[str | int, int]] = (),
     config: Mapping[str, str | int | float | bool] | None = None,
     name: str | None = None,
 ) -> StreamFrame:
@@ -68,9 +69,16 @@ def read_kafka(
     max_ahead
         A record whose event time is further than this after the clock is a bad record.
     start
-        For a query without a checkpoint: "earliest" or "latest" (the default, but earliest for `ms.available_now()`).
+        Where a query without a checkpoint begins: "earliest", "latest" (the default, but earliest for
+        `ms.available_now()`, `compute()` and `head()`), or the first record of each partition whose record time (its
+        `_timestamp`) is a given time or later: ISO text such as "2026-01-31T12:00", a `pandas.Timestamp` or `datetime`
+        (UTC unless it has a zone), or "-30D" for that long before the query starts. A partition without such a record
+        begins at its end. A checkpoint goes on where it is, whatever `start` says.
     end
-        "latest": read what is there at the start, then end; such a source can be computed. None: go on for ever.
+        "latest": read what is there at the start, then end. A time, in the forms of `start`: each partition ends before
+        its first record of that time or later; one that has none ends when the clock has passed the time. Records that
+        come later are never read, and neither are partitions. Such a source is finite and can be computed. None: go on
+        for ever.
     metadata
         Further columns, after those of `schema`: "_topic" (str), "_partition" (int32), "_offset" (int64), "_timestamp"
         (datetime64, the record's time; it may be `event_time`), "_key" (binary, nullable) and "_headers" (a list of
@@ -88,7 +96,8 @@ def read_kafka(
     on_data_loss
         "fail" stops the query where retention removed unread records; "skip" goes on after them.
     skip
-        (partition, offset), as in ("bids-0", 1234): records to pass over, which stopped the query once.
+        (partition, offset), as in ("bids-0", 1234) or, for one topic, (0, 1234): records to pass over, which stopped
+        the query once. They are not even decoded, so no function sees them either; they are counted as bad.
     config
         Settings of librdkafka's consumer.
     name

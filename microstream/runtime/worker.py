@@ -232,12 +232,21 @@ class LaneWorker:
         what = f"{type(failure.cause).__name__}: {failure.cause}".rstrip(".")
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
-            f"{what}. Nothing of this batch was committed: mend the function and start the query again.",
+            f"{what}. Nothing of this batch was committed: mend the function and start the query again"
+            f"{self._way_past(incoming.record_of(failure.origin))}.",
             operator=name,
             batch=task.attempt.batch,
             lane=task.lane,
             position=position,
         )
+
+    def _way_past(self, record: tuple[str, str, int] | None) -> str:
+        """How to leave the record out, where its source can."""
+        if record is None:
+            return ""
+        name, partition, offset = record
+        source = next(node for node in self._job.stages.sources if node.name == name)
+        return f", or pass the record with skip=[({partition!r}, {offset})]" if hasattr(source.spec, "skip") else ""
 
     def _turn(self, what: str, lane: int) -> AbstractContextManager[Any]:
         with self._lock:

@@ -17,11 +17,14 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
+from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.client import Cluster, refused
 from microstream.connectors.kafka.cursor import partition_of, place_of
+from microstream.connectors.kafka.ending import Ending
 from microstream.connectors.kafka.metadata import describe, is_in_process
+from microstream.connectors.kafka.moments import moment_us
 from microstream.connectors.protocol import Bounds
-from microstream.errors import ConnectorError, PlanError, UnreachableError
+from microstream.errors import ConnectorError, UnreachableError
 
 __all__ = ["KafkaProbe", "missing_topics"]
 
@@ -35,25 +38,29 @@ class KafkaProbe:
     """See `microstream.connectors.protocol.Probe`.
 
     Ends are last stable offsets, by ListOffsets with read_committed: one request for all partitions, 0.5 ms, where a
-    consumer's `get_watermark_offsets` asks for one partition at a time. With `freeze_end` they are those of the first
-    call, and nothing follows them.
+    consumer's `get_watermark_offsets` asks for one partition at a time. `end` (see `moments`) is the last one.
     """
 
-    def __init__(self, cluster: Cluster, topics: Sequence[str], *, freeze_end: bool) -> None:
+    def __init__(
+        self, cluster: Cluster, topics: Sequence[str], *, end: str | None = None, clock: Clock | None = None
+    ) -> None:
         self._cluster = cluster
         self._topics = tuple(topics)
-        self._freeze_end = freeze_end
+        self._clock = clock or SystemClock()
+        self._opened_us = self._clock.now_us()
+        self._ending = None if end is None else Ending(time_us=moment_us(end, self._opened_us))
         self._admin = cluster.admin()
         self._in_process: bool | None = None
         self._known: tuple[TopicPartition, ...] = ()
-        self._frozen: dict[str, int] | None = None
 
     def start_offsets(self, start: str) -> Mapping[str, int]:
-        """Offsets for a query that starts at "earliest" or "latest", for all partitions there are."""
-        if start not in ("earliest", "latest"):
-            raise PlanError(f"start={start!r}: must be 'earliest' or 'latest'.")
-        bounds = self.bounds()
-        return {name: each.low if start == "earliest" else each.end for name, each in bounds.items()}
+        """First offsets by a moment, for all partitions there are; the end where nothing is that late."""
+        time_us, bounds = moment_us(start, self._opened_us), self.bounds()
+        if time_us is None:
+            return {name: each.low if start == "earliest" else each.end for name, each in bounds.items()}
+        first = self.offsets_at(time_us, list(bounds))
+        ends = {name: each.end for name, each in bounds.items()}
+        return {name: end if (at := first[name]) is None else min(at, end) for name, end in ends.items()}
 
     def bounds(self) -> Mapping[str, Bounds]:
         """Low and last stable end of all partitions, new ones included. Raises ConnectorError when unreachable."""
@@ -68,19 +75,24 @@ class KafkaProbe:
             self._known = there
             lows, ends = self._ask(there, EARLIEST), self._ask(there, LATEST)
         low, end = self._numbers(lows), self._numbers(ends)
-        if not self._freeze_end:
-            return {name: Bounds(low=low[name], end=end[name]) for name in end}
-        if self._frozen is None:
-            self._frozen = end
-        return {
-            name: Bounds(low=min(low[name], stop), end=stop, finished=True)
-            for name, stop in self._frozen.items()
-            if name in low
-        }
+        found = {name: Bounds(low=low[name], end=end[name]) for name in end}
+        return found if self._ending is None else self._ended(found, self._ending)
+
+    def _ended(self, found: Mapping[str, Bounds], ending: Ending) -> Mapping[str, Bounds]:
+        """`found` up to the end of the source, as far as that is known."""
+        open_ = ending.open(found)
+        if open_ and ending.time_us is None:
+            ending.close({name: found[name].end for name in open_})
+        elif open_ and ending.time_us is not None:
+            now_us, there = self._clock.now_us(), self.unstable_ends()
+            # Asked last: what it does not find is not among the records counted before.
+            first = self.offsets_at(ending.time_us, open_)
+            ending.learn(first, {name: there[name] for name in open_ if name in there}, now_us=now_us)
+        return ending.cut(found)
 
     def ends(self) -> Mapping[str, int] | None:
         """Last stable ends of the partitions known: one request, not three."""
-        return None if self._freeze_end or not self._known else self._numbers(self._ask(self._known, LATEST))
+        return None if self._ending or not self._known else self._numbers(self._ask(self._known, LATEST))
 
     def identity(self) -> Mapping[str, str]:
         """Topic -> id that changes when the topic is deleted and created again."""

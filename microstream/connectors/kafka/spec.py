@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import pyarrow as pa
 
 from microstream.connectors.kafka.attributes import DETAILS, HEADERS
 from microstream.connectors.kafka.client import Cluster
+from microstream.connectors.kafka.cursor import partition_of
 from microstream.connectors.kafka.eager import EagerWriter
 from microstream.connectors.kafka.letters import ASIDE, LETTERS, TIME, letters_of
+from microstream.connectors.kafka.moments import check_order, moment
 from microstream.connectors.kafka.outbox import OUTSIDE, RecordRules
 from microstream.connectors.kafka.probe import KafkaProbe
 from microstream.connectors.kafka.reader import KafkaReader, ReadRules
@@ -44,9 +47,11 @@ class KafkaSource:
     format
         One of `microstream.formats.choice.FORMATS`.
     start
-        "earliest" or "latest": where a query begins that has no checkpoint yet; None leaves it to the trigger.
+        Where a query begins that has no checkpoint yet, by a moment: "earliest", "latest", a record time, or a duration
+        with a minus before the query starts. None leaves it to the trigger.
     end
-        "latest": read up to what is there when the source is opened, and finish; None: never finish.
+        The moment at which the source finishes: "latest" is what is there when it is opened, a time is before the first
+        record of that time or a later one, or else when the clock has passed it. None: never.
     metadata
         Columns of `ATTRIBUTES` that the source has besides those of the value; with "_key" tombstones are rows.
     required
@@ -58,7 +63,8 @@ class KafkaSource:
     dead_letter
         The topic of the same cluster that keeps bad records.
     skip
-        (partition, offset) of records that are passed over, for records that stopped the query once.
+        (partition, offset) of records that are passed over, for records that stopped the query once. A partition is a
+        name, or its number where there is one topic.
     on_data_loss
         "fail": OffsetExpiredError when retention overtook the query; "skip": go on with the oldest record.
     wait_us
@@ -73,14 +79,14 @@ class KafkaSource:
     topics: tuple[str, ...]
     bootstrap_servers: str
     format: str = "json"
-    start: Literal["earliest", "latest"] | None = None
-    end: Literal["latest"] | None = None
+    start: str | datetime | None = None
+    end: str | datetime | None = None
     metadata: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
     config: Config = ()
     on_bad_record: Literal["fail", "drop", "dead_letter"] = "fail"
     dead_letter: str | None = None
-    skip: tuple[tuple[str, int], ...] = ()
+    skip: tuple[tuple[str | int, int], ...] = ()
     on_data_loss: Literal["fail", "skip"] = "fail"
     wait_us: int = 60_000_000
 
@@ -90,8 +96,8 @@ class KafkaSource:
         if len(set(self.topics)) < len(self.topics):
             raise PlanError(f"read_kafka: a topic is named twice in {', '.join(self.topics)}.")
         _require_one_of("read_kafka", "format", self.format, FORMATS)
-        _require_one_of("read_kafka", "start", self.start, ("earliest", "latest", None))
-        _require_one_of("read_kafka", "end", self.end, ("latest", None))
+        self._fix_moments()
+        object.__setattr__(self, "skip", tuple(_named_record(record, self.topics) for record in self.skip))
         _require_one_of("read_kafka", "on_bad_record", self.on_bad_record, ("fail", "drop", "dead_letter"))
         self._check_dead_letter()
         _require_one_of("read_kafka", "on_data_loss", self.on_data_loss, ("fail", "skip"))
@@ -135,6 +141,17 @@ class KafkaSource:
         """Bad records as rows of `dead_letters.schema`."""
         return letters_of(source, bad)
 
+    def _fix_moments(self) -> None:
+        """In one form, so that equal sources compare equal."""
+        start, end = self.start, self.end
+        if start is not None:
+            start = moment("read_kafka(start=)", start, ("earliest", "latest"))
+        if end is not None:
+            end = moment("read_kafka(end=)", end, ("latest",))
+        check_order(start, end)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "end", end)
+
     def _check_dead_letter(self) -> None:
         if (self.on_bad_record == "dead_letter") != (self.dead_letter is not None):
             raise PlanError(
@@ -149,13 +166,15 @@ class KafkaSource:
 
     def open_probe(self) -> Probe:
         """The driver's view."""
-        return KafkaProbe(self.cluster, self.topics, freeze_end=self.finite)
+        return KafkaProbe(self.cluster, self.topics, end=None if self.end is None else str(self.end))
 
     def open_reader(self, *, name: str, schema: pa.Schema, event_time: str | None, max_ahead_us: int) -> Reader:
         """A worker's view, for one lane; `schema` may be a subset of the columns declared."""
         layout = Layout(schema=schema, event_time=event_time, tombstones="_key" in self.metadata)
         rules = ReadRules(
-            bad=BadRecords(action=self.on_bad_record, skip=frozenset(self.skip)),
+            bad=BadRecords(
+                action=self.on_bad_record, skip=frozenset((str(partition), offset) for partition, offset in self.skip)
+            ),
             on_data_loss=self.on_data_loss,
             wait_us=self.wait_us,
             details=tuple(DETAILS) if self.dead_letter else layout.details,
@@ -287,6 +306,21 @@ class KafkaSink:
         if self.delivery == "at_least_once":
             return EagerWriter(rules, sink=sink, wait_s=wait_s)
         return TransactionalWriter(rules, job=job, sink=sink, lane=lane, wait_s=wait_s)
+
+
+def _named_record(record: object, topics: tuple[str, ...]) -> tuple[str, int]:
+    """(partition, offset) of `skip=`, the partition by name."""
+    match record:
+        case (int(number), int(offset)) if len(topics) == 1 and number >= 0 and offset >= 0:
+            return partition_of(topics[0], number), offset
+        case (str(partition), int(offset)) if offset >= 0:
+            topic, _, digits = partition.rpartition("-")
+            if topic in topics and digits.isdigit():
+                return partition, offset
+    raise PlanError(
+        f"read_kafka(skip=): {record!r} is no record of {', '.join(topics)}. Write (partition, offset), as in "
+        f"skip=[({partition_of(topics[0], 0)!r}, 1234)]."
+    )
 
 
 def _require_one_of(where: str, argument: str, value: object, allowed: tuple[object, ...]) -> None:
