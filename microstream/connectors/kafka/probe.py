@@ -19,6 +19,7 @@ from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
 from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.client import Cluster, refused
+from microstream.connectors.kafka.complaints import Complaints, explained, first_answer
 from microstream.connectors.kafka.cursor import partition_of, place_of
 from microstream.connectors.kafka.ending import Ending
 from microstream.connectors.kafka.metadata import describe, is_in_process
@@ -49,7 +50,8 @@ class KafkaProbe:
         self._clock = clock or SystemClock()
         self._opened_us = self._clock.now_us()
         self._ending = None if end is None else Ending(time_us=moment_us(end, self._opened_us))
-        self._admin = cluster.admin()
+        self._complaints = Complaints()
+        self._admin = cluster.admin(self._complaints)
         self._in_process: bool | None = None
         self._known: tuple[TopicPartition, ...] = ()
 
@@ -110,14 +112,15 @@ class KafkaProbe:
         del self._admin
 
     def _describe(self) -> dict[str, Future[Any]]:
+        self._complaints.forget()
         try:
             if self._in_process is None:
-                self._in_process = is_in_process(self._admin)
+                self._in_process = is_in_process(first_answer(self._admin, self._complaints))
             if self._in_process:
                 return describe(self._admin, self._topics)
         except KafkaException as problem:
             what = f"topic {', '.join(map(repr, self._topics))} cannot be reached"
-            raise refused(problem, what, self._cluster) from problem
+            raise self._explained(problem, what) from problem
         asked: dict[str, Future[Any]] = self._admin.describe_topics(
             TopicCollection(list(self._topics)), request_timeout=TIMEOUT_S
         )
@@ -168,8 +171,9 @@ class KafkaProbe:
         except KafkaException as problem:
             if problem.args[0].code() in UNKNOWN:
                 raise missing_topics(self._cluster, self._admin, (topic,)) from problem
+            error = self._explained(problem, f"topic {topic!r} cannot be reached")
             self._renew()
-            raise refused(problem, f"topic {topic!r} cannot be reached", self._cluster) from problem
+            raise error from problem
         except TimeoutError as problem:
             self._renew()
             raise UnreachableError(
@@ -177,9 +181,13 @@ class KafkaProbe:
                 "cluster up and reachable from this machine?"
             ) from problem
 
+    def _explained(self, problem: KafkaException, what: str) -> ConnectorError:
+        self._admin.poll(0)
+        return explained(problem, what, self._cluster, self._complaints)
+
     def _renew(self) -> None:
         """Ask with a new client next: the old one keeps leader epochs that a restarted broker made stale."""
-        self._admin = self._cluster.admin()
+        self._admin = self._cluster.admin(self._complaints)
 
 
 def missing_topics(cluster: Cluster, admin: Any, wanted: Sequence[str]) -> ConnectorError:

@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.bounded import within
-from microstream.connectors.kafka.client import refused
+from microstream.connectors.kafka.complaints import Complaints, explained
 from microstream.connectors.kafka.marker import Marker, chunks_done, marker_group
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds, headers_of, records_of
 from microstream.connectors.protocol import Confirmed, Outgoing
@@ -59,6 +59,7 @@ class TransactionalWriter:
         self._membership: Any = None
         self._committed_here: int | None = None
         self._lost = False
+        self._complaints = Complaints()
 
     def encode(self, table: pa.Table, *, event_time: str | None) -> pa.Table:
         """Key, value and time of every record. Raises BadRecordError for one that the topic would refuse."""
@@ -83,9 +84,11 @@ class TransactionalWriter:
             for number in range(done, len(outgoing.chunks)):
                 self._commit_chunk(outgoing, number)
         except KafkaException as problem:
+            if self._producer is not None:
+                self._producer.poll(0)
             self.close()
             what = f"sink {outgoing.sink!r}, lane {outgoing.lane}: batch {outgoing.batch} is not confirmed"
-            raise refused(problem, what, self._rules.cluster) from problem
+            raise explained(problem, what, self._rules.cluster, self._complaints) from problem
         except BaseException:
             self.close()
             raise
@@ -108,6 +111,7 @@ class TransactionalWriter:
         return self._lost
 
     def _note(self, error: KafkaError) -> None:
+        self._complaints(error)
         self._lost = self._lost or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
     def _begin(self, outgoing: Outgoing) -> int:
@@ -117,6 +121,7 @@ class TransactionalWriter:
         largest = {"message.max.bytes": limits.largest_bytes} if limits.largest_bytes >= 1_000 else {}
         settings = {**PRODUCE, "batch.size": min(LARGEST_BATCH_BYTES, limits.largest_bytes), **largest}
         self._lost = False
+        self._complaints.forget()
         fixed = {"transactional.id": self._group, "error_cb": self._note}
         self._producer = self._rules.cluster.producer(settings, fixed)
         within(self._wait_s, self._producer.init_transactions)

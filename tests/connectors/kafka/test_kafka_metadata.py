@@ -34,6 +34,6 @@ def test_a_topic_that_the_in_process_cluster_does_not_have_is_missed() -> None:
 def test_a_real_cluster_is_not_taken_for_one_in_process(broker: Broker) -> None:
     admin = Cluster(bootstrap_servers=broker.bootstrap_servers).admin()
 
-    found = is_in_process(admin)
+    found = is_in_process(admin.list_topics(timeout=10))
 
     assert not found
