@@ -54,6 +54,7 @@ class KafkaProbe:
         self._admin = cluster.admin(self._complaints)
         self._in_process: bool | None = None
         self._known: tuple[TopicPartition, ...] = ()
+        self._ids: dict[str, str] = {}
 
     def start_offsets(self, start: str) -> Mapping[str, int]:
         """First offsets by a moment, for all partitions there are; the end where nothing is that late."""
@@ -70,6 +71,7 @@ class KafkaProbe:
         # A local name: two threads may ask at once, and each must get an answer to its own question.
         known = self._known
         lows, ends = self._ask(known, EARLIEST), self._ask(known, LATEST)
+        self._require_same(described)
         there = self._partitions(described)
         if there != known:
             _await_all(lows)
@@ -137,6 +139,18 @@ class KafkaProbe:
             for topic, future in described.items()
             for number in sorted(part.id for part in self._result(future, topic).partitions)
         )
+
+    def _require_same(self, described: Mapping[str, Future[Any]]) -> None:
+        """Raise ConnectorError if a topic is no longer the one that was seen first: its offsets mean something else."""
+        for topic, future in described.items():
+            now = str(self._result(future, topic).topic_id)
+            known = self._ids.setdefault(topic, now)
+            if known != now:
+                raise ConnectorError(
+                    f"topic {topic!r} at {self._cluster.bootstrap_servers} was deleted and created again while it was "
+                    f"read (its id was {known}, now {now}). Start the query with a new checkpoint.",
+                    topic=topic,
+                )
 
     def _ask(
         self, spots: Sequence[TopicPartition], spec: Any, level: IsolationLevel = IsolationLevel.READ_COMMITTED
