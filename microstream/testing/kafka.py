@@ -168,6 +168,13 @@ class Broker:
         admin = self._admin()
         admin.delete_records([at])[at].result(30)
 
+    def throttle(self, client_id: str, bytes_per_s: int) -> None:
+        """Let producers whose `client.id` is `client_id` append no more than that, by a quota."""
+        quota = ["--alter", "--add-config", f"producer_byte_rate={bytes_per_s}"]
+        whose = ["--entity-type", "clients", "--entity-name", client_id]
+        self._jars = _jars()
+        _run([*self._java("kafka.admin.ConfigCommand"), "--bootstrap-server", self.bootstrap_servers, *quota, *whose])
+
     def start(self) -> None:
         """Start the node that was stopped or killed, and wait until it answers."""
         folder = self._control()
@@ -294,7 +301,9 @@ def produce(
 
     `key` and `timestamp` (milliseconds; 0 means now) are one for all values, or one for each.
     """
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True})
+    # How large a record may be is the topic's matter.
+    settings = {"enable.idempotence": True, "message.max.bytes": 100_000_000}
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, **settings})
     failed: list[KafkaError] = []
 
     def note(error: KafkaError | None, _: Message) -> None:

@@ -15,7 +15,7 @@ from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.client import refused
 from microstream.connectors.kafka.complaints import Complaints, explained
 from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimits
-from microstream.connectors.kafka.writer import PRODUCE, enqueue
+from microstream.connectors.kafka.writer import PRODUCE, enqueue, sizes
 from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.errors import UnreachableError
 
@@ -92,7 +92,7 @@ class EagerWriter:
 
     def _open(self) -> Producer:
         if self._producer is None:
-            settings = {**PRODUCE, "delivery.report.only.error": True}
+            settings = {**PRODUCE, **sizes(self._accepts()), "delivery.report.only.error": True}
             self._producer = self._rules.cluster.producer(
                 settings, {"on_delivery": self._note, "error_cb": self._complaints}
             )

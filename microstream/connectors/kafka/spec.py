@@ -302,6 +302,7 @@ class KafkaSink:
             encoder=encoder,
             wait_s=wait_s,
             aside=self.aside,
+            sink=sink,
         )
         if self.delivery == "at_least_once":
             return EagerWriter(rules, sink=sink, wait_s=wait_s)
