@@ -99,7 +99,9 @@ def read_kafka(
         (partition, offset), as in ("bids-0", 1234) or, for one topic, (0, 1234): records to pass over, which stopped
         the query once. They are not even decoded, so no function sees them either; they are counted as bad.
     config
-        Settings of librdkafka's consumer.
+        Settings of librdkafka, among them those for TLS and users: {"security.protocol": "SASL_SSL", "sasl.mechanism":
+        "SCRAM-SHA-256", "sasl.username": ..., "sasl.password": ..., "ssl.ca.location": a file that is on every worker}.
+        A sink needs its own.
     name
         Of the source in the checkpoint; the topics by default.
 

@@ -164,9 +164,9 @@ class TransactionalWriter:
         within(self._wait_s, self._producer.commit_transaction)
 
     def _flush(self, before: int) -> None:
-        """Wait for as long as any of `before` records are acknowledged: a broker may slow us down, `commit_transaction` would give up.
+        """Wait for as long as any of `before` records are acknowledged.
 
-        What it cannot wait longer for is `transaction.timeout.ms`.
+        A broker may slow us down, and `commit_transaction` would give up; `transaction.timeout.ms` still bounds it all.
         """
         assert self._producer is not None
         while left := within(self._wait_s, self._producer.flush):
