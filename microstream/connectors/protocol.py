@@ -22,6 +22,7 @@ __all__ = [
     "BadRecord",
     "Bounds",
     "Confirmed",
+    "KeepingSource",
     "MarkerAheadError",
     "Outgoing",
     "Probe",
@@ -118,7 +119,7 @@ class Probe(Protocol):
     """The driver's view of a source: partitions and offsets, never rows."""
 
     def start_offsets(self, start: str) -> Mapping[str, int]:
-        """Offsets for a query that starts at "earliest" or "latest", for all partitions there are."""
+        """Offsets for a query that starts at "earliest", "latest", or as the `start` of its spec says."""
         ...
 
     def bounds(self) -> Mapping[str, Bounds]:
@@ -180,6 +181,14 @@ class RememberingSource(Protocol):
 
     def with_log(self, log: SourceLog) -> SourceConnector:
         """The same source with its memory in one checkpoint; opened only so."""
+        ...
+
+
+class KeepingSource(Protocol):
+    """A source spec with `dead_letters` (plan/specs.py)."""
+
+    def letters(self, source: str, bad: Sequence[BadRecord]) -> pa.Table:
+        """Bad records of the source named `source` as rows of `dead_letters.schema`."""
         ...
 
 

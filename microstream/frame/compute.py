@@ -44,5 +44,8 @@ def compute(*frames: StreamFrame, output_mode: OutputMode | None = None) -> tupl
     """
     if not frames:
         raise PlanError("compute: give at least one frame, as in ms.compute(a, b).")
+    for frame in frames:
+        if not isinstance(frame, StreamFrame):
+            raise PlanError(f"compute({frame!r:.60}): give streams, as in ms.compute(a, b).")
     require_append("compute", output_mode)
     return results_of(tuple(frame._node for frame in frames))

@@ -30,7 +30,9 @@ class GroupBy(Generic[F]):
     _keys: tuple[str, ...]
     _frame_of: Callable[[Node], F]
 
-    def window(self, spec: Tumbling | Sliding, on: str | None = None) -> WindowedGroups[F]:
+    def window(
+        self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | None = None
+    ) -> WindowedGroups[F]:
         """The groups of each window.
 
         Parameters
@@ -39,12 +41,19 @@ class GroupBy(Generic[F]):
             `ms.tumbling(size)` or `ms.sliding(size, every=)`.
         on
             Event-time column; the frame's by default.
+        allowed_lateness
+            Not in this version: rows later than the watermark allows are in `.late`.
 
         Raises
         ------
         PlanError
             The frame has no event time, or `on` is not it.
         """
+        if allowed_lateness is not None:
+            raise PlanError(
+                "window(allowed_lateness=): this version emits each window once. Give the source a longer watermark=, "
+                "or take late rows from .late."
+            )
         if not isinstance(spec, Tumbling | Sliding):
             raise PlanError(
                 f"window({spec!r}): give a window, as in ms.tumbling('1min') or ms.sliding('1min', every='10s')."

@@ -12,6 +12,7 @@ from microstream.clock import duration_us
 from microstream.connectors.memory.sink import MemorySink
 from microstream.errors import PlanError
 from microstream.frame.inference import recalled
+from microstream.plan.dead_letters import with_dead_letters
 from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
 from microstream.plan.nodes import Node, Sink, WindowAggregate
@@ -38,7 +39,7 @@ def start_sinks(
     settings: Mapping[str, Any],
 ) -> query.StreamingQuery:
     """Compile `sinks` into one query and start it (see `ms.start`)."""
-    stages = cut(recalled(sinks, checkpoint, storage_options))
+    stages = cut(with_dead_letters(recalled(sinks, checkpoint, storage_options)))
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
     if checkpoint is None and durable:
         raise PlanError(
@@ -82,8 +83,8 @@ def explain_node(node: Node) -> str:
 
 
 def explain_sinks(sinks: tuple[Sink, ...]) -> str:
-    """The compiled plan that feeds `sinks` as text."""
-    return explain(cut(sinks))
+    """The compiled plan of a query of `sinks` as text."""
+    return explain(cut(with_dead_letters(sinks)))
 
 
 def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:

@@ -139,9 +139,7 @@ def start(
     PlanError
         The query cannot run as written.
     CheckpointError
-        The checkpoint belongs to another plan, or is damaged.
-    FencedError
-        Another driver that lives owns the checkpoint.
+        The checkpoint belongs to another plan, is damaged, or is owned by another driver that lives.
     """
     for sink in sinks:
         if not isinstance(sink, StreamSink):

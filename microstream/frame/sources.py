@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Literal
 
 import pandas as pd
@@ -38,12 +39,13 @@ def read_kafka(
     watermark: str | None = None,
     idle_timeout: str | None = "30s",
     max_ahead: str = "1D",
-    start: Literal["earliest", "latest"] | None = None,
-    end: Literal["latest"] | None = None,
+    start: str | datetime | None = None,
+    end: str | datetime | None = None,
     metadata: bool | Sequence[str] = False,
-    on_bad_record: Literal["fail", "drop"] = "fail",
+    on_bad_record: Literal["fail", "drop", "dead_letter"] = "fail",
+    dead_letter: str | None = None,
     on_data_loss: Literal["fail", "skip"] = "fail",
-    skip: Sequence[tuple[str, int]] = (),
+    skip: Sequence[tuple[str | int, int]] = (),
     config: Mapping[str, str | int | float | bool] | None = None,
     name: str | None = None,
 ) -> StreamFrame:
@@ -76,9 +78,16 @@ def read_kafka(
     max_ahead
         A record whose event time is further than this after the clock is a bad record.
     start
-        For a query without a checkpoint: "earliest" or "latest" (the default, but earliest for `ms.available_now()`).
+        Where a query without a checkpoint begins: "earliest", "latest" (the default, but earliest for
+        `ms.available_now()`, `compute()` and `head()`), or the first record of each partition whose record time (its
+        `_timestamp`) is a given time or later: ISO text such as "2026-01-31T12:00", a `pandas.Timestamp` or `datetime`
+        (UTC unless it has a zone), or "-30D" for that long before the query starts. A partition without such a record
+        begins at its end. A checkpoint goes on where it is, whatever `start` says.
     end
-        "latest": read what is there at the start, then end; such a source can be computed. None: go on for ever.
+        "latest": read what is there at the start, then end. A time, in the forms of `start`: each partition ends before
+        its first record of that time or later; one that has none ends when the clock has passed the time. Records that
+        come later are never read, and neither are partitions. Such a source is finite and can be computed. None: go on
+        for ever.
     metadata
         Further columns, after those of `schema`: "_topic" (str), "_partition" (int32), "_offset" (int64), "_timestamp"
         (datetime64, the record's time; it may be `event_time`), "_key" (binary, nullable) and "_headers" (a list of
@@ -86,13 +95,22 @@ def read_kafka(
         whose other columns are null and whose event time is the record's; so all columns of `schema` become nullable,
         "int64" giving Int64. Without, tombstones are counted and give no row.
     on_bad_record
-        "fail" stops the query and shows the record; "drop" counts it.
+        "fail" stops the query and shows the record; "drop" counts it; "dead_letter" counts it and keeps it in a topic.
+    dead_letter
+        The topic for "dead_letter", in the same cluster; it must exist. Each bad record is there exactly once, with its
+        key, value, time and headers, and after these the headers `__microstream.error` (why), `__microstream.topic`,
+        `__microstream.partition`, `__microstream.offset` and `__microstream.source` (the source's `name`), all as text.
+        It is a sink of the query, named "NAME-dead-letters". `compute()` and `head()` keep nothing, they only pass the
+        records over.
     on_data_loss
         "fail" stops the query where retention removed unread records; "skip" goes on after them.
     skip
-        (partition, offset), as in ("bids-0", 1234): records to pass over, which stopped the query once.
+        (partition, offset), as in ("bids-0", 1234) or, for one topic, (0, 1234): records to pass over, which stopped
+        the query once. They are not even decoded, so no function sees them either; they are counted as bad.
     config
-        Settings of librdkafka's consumer.
+        Settings of librdkafka, among them those for TLS and users: {"security.protocol": "SASL_SSL", "sasl.mechanism":
+        "SCRAM-SHA-256", "sasl.username": ..., "sasl.password": ..., "ssl.ca.location": a file that is on every worker}.
+        A sink needs its own.
     name
         Of the source in the checkpoint; the topics by default.
 
@@ -119,6 +137,7 @@ def read_kafka(
         metadata=attributes,
         skip=tuple(skip),
         on_bad_record=on_bad_record,
+        dead_letter=dead_letter,
         on_data_loss=on_data_loss,
         config=tuple(sorted((config or {}).items())),
     )

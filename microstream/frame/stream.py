@@ -77,9 +77,11 @@ class StreamFrame(Steps, Outputs):
         self._require("groupby", keys)
         return GroupBy(self._node, tuple(keys), StreamFrame)
 
-    def window(self, spec: Tumbling | Sliding, on: str | None = None) -> WindowedGroups[StreamFrame]:
+    def window(
+        self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | None = None
+    ) -> WindowedGroups[StreamFrame]:
         """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
-        return GroupBy(self._node, (), StreamFrame).window(spec, on)
+        return GroupBy(self._node, (), StreamFrame).window(spec, on, allowed_lateness)
 
     def head(self, n: int = 5) -> pd.DataFrame:
         """The first `n` rows, in the order in which they come: a look at what a plan gives, in this process.

@@ -11,7 +11,7 @@ import pyarrow as pa
 from microstream.errors import PlanError
 from microstream.plan.expr import Expr
 
-__all__ = ["HOWS", "PARAMS", "Aggregate", "How", "aggregate_field"]
+__all__ = ["HOWS", "PARAMS", "Aggregate", "How", "aggregate_field", "total_type"]
 
 How: TypeAlias = Literal[
     "count", "size", "sum", "min", "max", "mean", "std", "var", "any", "all", "first", "last", "list", "nunique"
@@ -65,11 +65,10 @@ def aggregate_field(aggregate: Aggregate, schema: pa.Schema) -> pa.Field[Any]:
         case "count" | "size":
             return pa.field(name, pa.int64(), nullable=False)
         case "sum":
-            _need(_is_number(kind), aggregate, kind, "numbers")
-            floating = pa.types.is_floating(kind)
-            return pa.field(name, pa.float64() if floating else pa.int64(), nullable=floating)
+            _need(_is_number(kind) or pa.types.is_decimal(kind), aggregate, kind, "numbers")
+            return pa.field(name, total_type(kind), nullable=pa.types.is_floating(kind))
         case "mean" | "std" | "var":
-            _need(_is_number(kind), aggregate, kind, "numbers")
+            _need(_is_number(kind) or pa.types.is_decimal(kind), aggregate, kind, "numbers")
             return pa.field(name, pa.float64())
         case "any" | "all":
             _need(_is_number(kind), aggregate, kind, "numbers or true and false")
@@ -98,6 +97,15 @@ def _check_params(aggregate: Aggregate) -> None:
 def _need(fits: bool, aggregate: Aggregate, kind: pa.DataType, what: str) -> None:
     if not fits:
         raise PlanError(f"agg: {aggregate.how} of {aggregate.column!r} needs {what}, but it has type {kind}.")
+
+
+def total_type(kind: pa.DataType) -> pa.DataType:
+    """Type of sums of `kind`, as in pandas: whole numbers wrap at 64 bits, decimals keep their scale."""
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    if pa.types.is_decimal(kind):
+        return pa.decimal128(38, kind.scale)
+    return pa.uint64() if pa.types.is_unsigned_integer(kind) else pa.int64()
 
 
 def _is_number(kind: pa.DataType) -> bool:

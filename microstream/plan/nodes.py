@@ -23,6 +23,7 @@ __all__ = [
     "TIME",
     "Aggregate",
     "Assign",
+    "BadRecords",
     "Concat",
     "Explode",
     "Filter",
@@ -331,6 +332,15 @@ class Late:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BadRecords:
+    """Records of `child` that cannot be decoded, as the source's own sink for them takes them."""
+
+    child: Source
+    schema: pa.Schema
+    event_time: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
     """Rows of `child` leave the query through `spec` under `name`."""
 
@@ -347,7 +357,18 @@ class Sink:
 
 
 Node: TypeAlias = (
-    Source | Filter | Project | Assign | Explode | MapBatches | MapRows | Watermark | Concat | WindowAggregate | Late
+    Source
+    | Filter
+    | Project
+    | Assign
+    | Explode
+    | MapBatches
+    | MapRows
+    | Watermark
+    | Concat
+    | WindowAggregate
+    | Late
+    | BadRecords
 )
 
 

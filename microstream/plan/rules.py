@@ -15,6 +15,7 @@ from microstream.errors import InternalError, PlanError
 from microstream.plan.expr import Column, Expr, columns_of
 from microstream.plan.nodes import (
     Assign,
+    BadRecords,
     Concat,
     Explode,
     Filter,
@@ -70,6 +71,11 @@ def with_children(node: Node, new: tuple[Node, ...]) -> Node:
             if not isinstance(operator, WindowAggregate):
                 raise InternalError("the operator of late rows was rewritten into something else.")
             return replace(node, operator=operator)
+        case BadRecords():
+            (source,) = new
+            if not isinstance(source, Source):
+                raise InternalError("the source of bad records was rewritten into something else.")
+            return replace(node, child=source)
         case _:
             return replace(node, child=new[0])
 
@@ -183,6 +189,8 @@ def _read(node: Node, wanted: set[str]) -> tuple[tuple[Node, set[str]], ...]:
         case WindowAggregate(child=child, keys=keys, on=on, aggregates=aggregates):
             read = {*keys, on, *(a.column for a in aggregates if a.column is not None)}
             return ((child, read.union(*(_used(a.where, child) for a in aggregates if a.where is not None))),)
+        case BadRecords(child=child):
+            return ((child, set()),)
         case Late(operator=operator):
             # Late rows are whole rows of the operator's input.
             return ((operator, set()), (operator.child, set(operator.child.schema.names)))

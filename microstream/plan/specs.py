@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["Publication", "SinkSpec", "SourceSpec"]
+__all__ = ["DeadLettering", "DeadLetters", "Publication", "SinkSpec", "SourceSpec"]
 
 
 class SourceSpec(Protocol):
@@ -81,4 +81,23 @@ class SinkSpec(Protocol):
 
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetters:
+    """Where a source keeps the records that it cannot decode: rows of `schema`, timed by its column `event_time`."""
+
+    sink: SinkSpec
+    schema: pa.Schema
+    event_time: str
+
+
+@runtime_checkable
+class DeadLettering(Protocol):
+    """A source spec that may keep its bad records."""
+
+    @property
+    def dead_letters(self) -> DeadLetters | None:
+        """None: it does not."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from microstream.plan.expr import callable_name
 from microstream.plan.nodes import (
     Assign,
+    BadRecords,
     Concat,
     Explode,
     Filter,
@@ -74,6 +75,8 @@ def describe(node: Node) -> str:
             return f"aggregate{named}{by} in {_window(window)}: {shown}"
         case Late():
             return "late rows"
+        case BadRecords(child=source):
+            return f"bad records of {source.name}"
 
 
 def canonical_text(sinks: tuple[Sink, ...]) -> str:

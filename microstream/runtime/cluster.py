@@ -18,7 +18,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, LocalCluster
 from distributed.core import clean_exception
 
-from microstream.errors import ConnectorError, unpacked
+from microstream.errors import ConnectorError, PlanError, unpacked
 from microstream.runtime.engine import EngineEvent, EngineLost, Job, Receipt, Task, TaskDone, TaskFailed
 from microstream.runtime.lanes import PUBLISH, LanePlugin, Raised, plugin_name, plugins_of, run_task
 from microstream.runtime.local import local_cluster
@@ -36,8 +36,13 @@ CLOSE_S = 15.0
 def scheduler_of(client: Any) -> tuple[str, int, Any]:
     """Address and security of the scheduler of a client (or the address itself), and the threads of its workers."""
     if isinstance(client, str):
-        with Client(client, set_as_default=False) as probe:
-            return client, sum(probe.nthreads().values()), None
+        try:
+            with Client(client, set_as_default=False) as probe:
+                return client, sum(probe.nthreads().values()), None
+        except (OSError, ValueError) as problem:
+            raise ConnectorError(f"no Dask scheduler answers at {client}: {problem}") from problem
+    if not isinstance(client, Client):
+        raise PlanError(f"client={client!r:.60}: give a distributed.Client or the address of a scheduler.")
     return client.scheduler.address, sum(client.nthreads().values()), client.security
 
 

@@ -35,13 +35,20 @@ class Incoming:
 
     def position_of(self, origin: int | None) -> str:
         """topic-partition-offset of the row with that origin; the ranges of the task if it is not known."""
-        if origin is None or not self.reads:
+        record = self.record_of(origin)
+        if record is None:
             return self.asked or "rows of an upstream operator"
+        return f"{record[1]} offset {record[2]}"
+
+    def record_of(self, origin: int | None) -> tuple[str, str, int] | None:
+        """(source, partition, offset) of the row with that origin, where it is known."""
+        if origin is None or not self.reads:
+            return None
         which = bisect_right(self.first, origin) - 1
         read, row = self.reads[which], origin - self.first[which]
         ends = np.cumsum([count.rows for count in read.counts])
         partition = read.counts[int(np.searchsorted(ends, row, side="right"))].partition
-        return f"{partition} offset {int(read.offsets[row])}"
+        return self.names[which], partition, int(read.offsets[row])
 
 
 def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[str, int], Reader]) -> Incoming:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from microstream.checkpoint.manifest import OperatorState, PartitionState, SourceState, Status
 from microstream.clock import BEGINNING_US
 from microstream.connectors.protocol import Bounds, Range
-from microstream.errors import ConnectorError, OffsetExpiredError
+from microstream.errors import ConnectorError, OffsetExpiredError, PlanError
 from microstream.plan.nodes import Source
 from microstream.plan.stages import Operator
 from microstream.runtime.slicing import PartitionView
@@ -113,6 +113,13 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
             raise ConnectorError(
                 f"source {source.name}: partition {line.partition} is in the checkpoint but not in the source now. "
                 "If the topic was created again with fewer partitions, use a new checkpoint.",
+                source=source.name,
+                partition=line.partition,
+            )
+        if line.next_offset > at.end and at.finished:
+            raise PlanError(
+                f"source {source.name}: {line.partition} ends at offset {at.end}, but the checkpoint has read up to "
+                f"{line.next_offset}. Give the source a later end, or use a new checkpoint.",
                 source=source.name,
                 partition=line.partition,
             )

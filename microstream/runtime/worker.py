@@ -30,6 +30,7 @@ from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, instantiate
 from microstream.plan.stages import Operator
 from microstream.runtime.connecting import connector_of
+from microstream.runtime.dead_letters import bad_rows
 from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.event_times import timed_metas
@@ -148,7 +149,8 @@ class LaneWorker:
         # A discarded attempt may still be reading: a consumer serves one task at a time.
         with self._turn("read", task.lane) if task.ranges else nullcontext():
             incoming = read_sources(self._job.stages.sources, task, self._reader)
-        entering: dict[int, Rows | None] = dict(incoming.rows)
+        steps = self._job.stages.stages[task.level].steps
+        entering = {**incoming.rows, **bad_rows((step.node for step in steps), incoming)}
         with working_on():
             parts, changes = self._advance_operators(task, execution, entering)
         leaving = self._evaluate(task, incoming, entering)
@@ -228,12 +230,21 @@ class LaneWorker:
         what = f"{type(failure.cause).__name__}: {failure.cause}".rstrip(".")
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
-            f"{what}. Nothing of this batch was committed: mend the function and start the query again.",
+            f"{what}. Nothing of this batch was committed: mend the function and start the query again"
+            f"{self._way_past(incoming.record_of(failure.origin))}.",
             operator=name,
             batch=task.attempt.batch,
             lane=task.lane,
             position=position,
         )
+
+    def _way_past(self, record: tuple[str, str, int] | None) -> str:
+        """How to leave the record out, where its source can."""
+        if record is None:
+            return ""
+        name, partition, offset = record
+        source = next(node for node in self._job.stages.sources if node.name == name)
+        return f", or pass the record with skip=[({partition!r}, {offset})]" if hasattr(source.spec, "skip") else ""
 
     def _turn(self, what: str, lane: int) -> AbstractContextManager[Any]:
         with self._lock:

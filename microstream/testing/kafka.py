@@ -35,11 +35,12 @@ SERVER = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners={listeners},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners={listeners}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT,\
+SASL_SSL:SASL_SSL
 log.dirs={data}
 log.retention.ms=-1
 log.retention.check.interval.ms=1000
@@ -78,6 +79,17 @@ class Broker:
     ----------
     own
         Start one even if one is given.
+    protocols
+        Security protocols at which an own one listens besides PLAINTEXT: "SASL_PLAINTEXT", "SASL_SSL", "SSL".
+    settings
+        Further lines of an own one's `server.properties`: certificates, users, quotas.
+
+    Attributes
+    ----------
+    bootstrap_servers
+        Where it answers to PLAINTEXT.
+    addresses
+        Security protocol -> where an own one answers to it.
 
     Notes
     -----
@@ -90,22 +102,30 @@ class Broker:
         No broker was given, and Java, or Maven with access to its repository, is missing.
     """
 
-    def __init__(self, *, own: bool = False) -> None:
+    def __init__(
+        self, *, own: bool = False, protocols: Sequence[str] = (), settings: Mapping[str, str] | None = None
+    ) -> None:
         given = None if own else os.environ.get("MICROSTREAM_TEST_KAFKA")
         self.started_here = given is None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self.addresses: Mapping[str, str] = {}
         if given is not None:
             self.bootstrap_servers = given
             self._await_answer()
             return
         self._jars = _jars()
-        port, controller = _free_ports(2)
-        self.bootstrap_servers = f"127.0.0.1:{port}"
+        controller, *ports = _free_ports(2 + len(protocols))
+        spoken = ("PLAINTEXT", *protocols)
+        self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(spoken, ports, strict=True)}
+        self.bootstrap_servers = self.addresses["PLAINTEXT"]
         self._folder = Path(tempfile.mkdtemp(prefix="microstream-kafka-"))
         self._settings = self._folder / "server.properties"
         data = self._folder / "data"
-        self._settings.write_text(SERVER.format(port=port, controller=controller, data=data))
+        listeners = ",".join(f"{name}://{address}" for name, address in self.addresses.items())
+        lines = [SERVER.format(listeners=listeners, controller=controller, data=data)]
+        lines += [f"{name}={value}\n" for name, value in (settings or {}).items()]
+        self._settings.write_text("".join(lines))
         try:
             cluster = uuid.uuid4().hex[:22]
             _run([*self._java("kafka.tools.StorageTool"), "format", "-t", cluster, "-c", str(self._settings)])
@@ -147,6 +167,13 @@ class Broker:
         at = TopicPartition(topic, partition, before)
         admin = self._admin()
         admin.delete_records([at])[at].result(30)
+
+    def throttle(self, client_id: str, bytes_per_s: int) -> None:
+        """Let producers whose `client.id` is `client_id` append no more than that, by a quota."""
+        quota = ["--alter", "--add-config", f"producer_byte_rate={bytes_per_s}"]
+        whose = ["--entity-type", "clients", "--entity-name", client_id]
+        self._jars = _jars()
+        _run([*self._java("kafka.admin.ConfigCommand"), "--bootstrap-server", self.bootstrap_servers, *quota, *whose])
 
     def start(self) -> None:
         """Start the node that was stopped or killed, and wait until it answers."""
@@ -274,7 +301,9 @@ def produce(
 
     `key` and `timestamp` (milliseconds; 0 means now) are one for all values, or one for each.
     """
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "enable.idempotence": True})
+    # How large a record may be is the topic's matter.
+    settings = {"enable.idempotence": True, "message.max.bytes": 100_000_000}
+    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, **settings})
     failed: list[KafkaError] = []
 
     def note(error: KafkaError | None, _: Message) -> None:

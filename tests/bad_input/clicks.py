@@ -63,10 +63,8 @@ def append(broker: Broker, to: str, ns: Iterable[int]) -> None:
 
 def clicks(broker: Broker, source: str, **options: Any) -> ms.StreamFrame:
     """The clicks in `source`, from its beginning."""
-    options = {"start": "earliest"} | options
-    return ms.read_kafka(
-        source, bootstrap_servers=broker.bootstrap_servers, schema=SCHEMA, event_time="at", watermark="1s", **options
-    )
+    options = {"start": "earliest", "bootstrap_servers": broker.bootstrap_servers} | options
+    return ms.read_kafka(source, schema=SCHEMA, event_time="at", watermark="1s", **options)
 
 
 def sums(frame: ms.StreamFrame, column: str = "n") -> ms.StreamFrame:

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import microstream as ms
 from microstream.errors import PlanError, UserFunctionError
@@ -127,3 +131,33 @@ def test_a_condition_is_part_of_the_plan() -> None:
     plan = minutes().agg(x=ms.agg("ms", "var", where=ms.col("ok"), ddof=0)).explain()
 
     assert "x = var(ms, ddof=0, where=ok)" in plan
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([0.0, -0.0, 0.5, 1.0, 1.5, None])), min_size=1),
+    batches=st.integers(1, 4),
+    step=st.sampled_from(["10s", "5s"]),
+)
+@settings(deadline=None, max_examples=25)
+def test_distinct_floats_are_counted_as_pandas_counts_them(
+    rows: list[tuple[int, float | None]], batches: int, step: str
+) -> None:
+    frame = pd.DataFrame(rows, columns=["g", "x"]).astype({"x": "float64"})
+    frame["ts"] = pd.Timestamp("2026-01-01") + pd.to_timedelta(range(len(frame)), unit="ms")
+    stream = ms.from_pandas(frame, event_time="ts", batches=batches)
+
+    found = stream.groupby("g").window(ms.sliding("10s", every=step)).agg(n=("x", "nunique")).compute()
+
+    expected = frame.groupby("g")["x"].nunique()
+    last = found[found["window_end"] == found["window_end"].max()]
+    assert dict(zip(last["g"], last["n"], strict=True)) == expected.to_dict()
+
+
+def test_sums_of_unsigned_and_of_decimals_keep_their_kind() -> None:
+    frame = pd.DataFrame({"u": pd.array([2**63, 1], "uint64"), "ts": pd.date_range("2026-01-01", periods=2, freq="1s")})
+    frame["d"] = pd.array([Decimal("1.25"), Decimal("2.50")], dtype=pd.ArrowDtype(pa.decimal128(10, 2)))
+    stream = ms.from_pandas(frame, event_time="ts")
+
+    found = stream.window(ms.tumbling("1h")).agg(u=("u", "sum"), d=("d", "sum"), m=("d", "mean")).compute()
+
+    assert found[["u", "d", "m"]].iloc[0].tolist() == [2**63 + 1, Decimal("3.75"), 1.875]

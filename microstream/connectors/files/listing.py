@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from microstream.errors import ConnectorError, MicrostreamError, PlanError, Unre
 __all__ = ["Found", "absolute", "asking", "filesystem_of", "find", "version_of"]
 
 MAGIC = "*?["
+DAMAGED = (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error)
 OURS = (ValueError, TypeError, LookupError, AttributeError)
 """Errors that no file system is to blame for."""
 LOCAL = "file"
@@ -122,6 +126,10 @@ def asking(path: str) -> Iterator[None]:
     except PermissionError as problem:
         raise ConnectorError(
             f"{path} may not be read ({problem}). Give this user the right to, or other keys."
+        ) from problem
+    except DAMAGED as problem:
+        raise ConnectorError(
+            f"{path} is damaged: {type(problem).__name__}: {problem}. Remove it, or put a whole one in its place."
         ) from problem
     except Exception as problem:
         raise UnreachableError(f"{path} cannot be read now: {type(problem).__name__}: {problem}") from problem

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
@@ -16,6 +16,8 @@ from microstream.errors import ConnectorError, PlanError, UnreachableError
 __all__ = ["FORBIDDEN", "Cluster", "refused", "said"]
 
 log = logging.getLogger("microstream.kafka")
+
+C = TypeVar("C")
 
 FORBIDDEN = {
     "bootstrap.servers": "use bootstrap_servers=",
@@ -39,6 +41,7 @@ LASTING = frozenset(
         KafkaError.TOPIC_EXCEPTION,
         KafkaError.MSG_SIZE_TOO_LARGE,
         KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
         KafkaError._INVALID_ARG,
     }
 )
@@ -73,6 +76,13 @@ PRODUCER_ONLY = frozenset(
 )
 """Settings of a sink that its consumers, which read markers, would only warn about (librdkafka's CONFIGURATION.md)."""
 
+PROOF = {
+    KafkaError._AUTHENTICATION: "Check sasl.mechanism, sasl.username and sasl.password in config=.",
+    KafkaError.SASL_AUTHENTICATION_FAILED: "Check sasl.mechanism, sasl.username and sasl.password in config=.",
+    KafkaError._SSL: "Check ssl.ca.location, the host name, and the client's own certificate in config=.",
+}
+"""What to do where a broker does not believe us, or we do not believe it."""
+
 QUICK_RECONNECT = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 1_000}
 
 
@@ -94,9 +104,10 @@ class Cluster:
             if name in FORBIDDEN:
                 raise PlanError(f"config={{{name!r}: ...}} cannot be set: {FORBIDDEN[name]}.")
 
-    def admin(self) -> AdminClient:
-        """A client for metadata."""
-        return AdminClient(self._settings({}), logger=client_log())
+    def admin(self, on_error: Callable[[KafkaError], None] | None = None) -> AdminClient:
+        """A client for metadata, which tells `on_error` what goes wrong whenever it is polled."""
+        heard = {} if on_error is None else {"error_cb": on_error}
+        return self._made(AdminClient, {**self._settings({}), **heard})
 
     def consumer(
         self, settings: Mapping[str, Any], *, group: str = "microstream", committed_only: bool = True
@@ -113,11 +124,22 @@ class Cluster:
             "isolation.level": "read_committed" if committed_only else "read_uncommitted",
             "auto.offset.reset": "error",
         }
-        return Consumer({**merged, **fixed}, logger=client_log())
+        return self._made(Consumer, {**merged, **fixed})
 
     def producer(self, settings: Mapping[str, Any], fixed: Mapping[str, Any]) -> Producer:
         """An idempotent producer; the user's config wins over `settings` but not over `fixed`."""
-        return Producer({**self._settings(settings), "enable.idempotence": True, **fixed}, logger=client_log())
+        return self._made(Producer, {**self._settings(settings), "enable.idempotence": True, **fixed})
+
+    def _made(self, kind: Callable[..., C], settings: Mapping[str, Any]) -> C:
+        """A client. Raises PlanError where librdkafka does not take the settings."""
+        try:
+            return kind(dict(settings), logger=client_log())
+        except KafkaException as problem:
+            # Not the settings themselves: one of them may be a password.
+            raise PlanError(
+                f"config= of Kafka at {self.bootstrap_servers}: {said(problem.args[0])}. Names and values are those of "
+                "librdkafka's CONFIGURATION.md; files must be readable where the query starts and on every worker."
+            ) from problem
 
     def setting(self, name: str, default: int) -> int:
         """The number that the user's config gives `name`."""
@@ -132,6 +154,8 @@ def refused(problem: KafkaException | KafkaError, what: str, cluster: Cluster) -
     error = problem.args[0] if isinstance(problem, KafkaException) else problem
     code = error.code() if isinstance(error, KafkaError) else KafkaError._FAIL
     message = f"{what} at {cluster.bootstrap_servers}: {said(error)}."
+    if code in PROOF:
+        return ConnectorError(f"{message} {PROOF[code]}", code=code)
     if code in LASTING:
         return ConnectorError(f"{message} Check the ACLs and settings.", code=code)
     return UnreachableError(f"{message} Is the cluster up and reachable from this machine?", code=code)

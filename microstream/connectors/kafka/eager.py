@@ -13,8 +13,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.client import refused
+from microstream.connectors.kafka.complaints import Complaints, explained
 from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimits
-from microstream.connectors.kafka.writer import PRODUCE, enqueue
+from microstream.connectors.kafka.writer import PRODUCE, enqueue, sizes
 from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.errors import UnreachableError
 
@@ -32,6 +33,7 @@ class EagerWriter:
         self._limits: TopicLimits | None = None
         self._producer: Producer | None = None
         self._failures: list[KafkaError] = []
+        self._complaints = Complaints()
         self._turn = threading.Lock()
 
     def encode(self, table: pa.Table, *, event_time: str | None) -> pa.Table:
@@ -67,19 +69,22 @@ class EagerWriter:
         if not rows.num_rows:
             return
         self._failures.clear()
+        self._complaints.forget()
         try:
             producer = self._open()
             enqueue(producer, self._rules.topic, rows, self._accepts(), self._clock.now_us() // 1000)
             left = producer.flush(self._wait_s)
         except KafkaException as problem:
             self.close()
-            raise refused(problem, where, self._rules.cluster) from problem
+            raise explained(problem, where, self._rules.cluster, self._complaints) from problem
         if self._failures:
             failure = self._failures[0]
             self.close()
-            raise refused(failure, where, self._rules.cluster)
+            raise explained(failure, where, self._rules.cluster, self._complaints)
         if left:
             self.close()
+            if lasting := self._complaints.lasting:
+                raise refused(lasting, where, self._rules.cluster)
             raise UnreachableError(
                 f"{where}: {left} records were not acknowledged within {self._wait_s:.0f} s by "
                 f"{self._rules.cluster.bootstrap_servers}. Is the cluster up?"
@@ -87,8 +92,10 @@ class EagerWriter:
 
     def _open(self) -> Producer:
         if self._producer is None:
-            settings = {**PRODUCE, "delivery.report.only.error": True}
-            self._producer = self._rules.cluster.producer(settings, {"on_delivery": self._note})
+            settings = {**PRODUCE, **sizes(self._accepts()), "delivery.report.only.error": True}
+            self._producer = self._rules.cluster.producer(
+                settings, {"on_delivery": self._note, "error_cb": self._complaints}
+            )
         return self._producer
 
     def _note(self, error: KafkaError | None, _: Message) -> None:

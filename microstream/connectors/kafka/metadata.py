@@ -36,9 +36,9 @@ class DescribedTopic:
     topic_id: str = ""
 
 
-def is_in_process(admin: Any) -> bool:
-    """Whether the cluster is librdkafka's own. Raises KafkaException when it does not answer."""
-    return str(admin.list_topics(timeout=TIMEOUT_S).cluster_id).startswith(IN_PROCESS)
+def is_in_process(metadata: Any) -> bool:
+    """Whether a cluster is librdkafka's own, by what `AdminClient.list_topics` gave."""
+    return str(metadata.cluster_id).startswith(IN_PROCESS)
 
 
 def describe(admin: Any, topics: Iterable[str]) -> dict[str, Future[Any]]:

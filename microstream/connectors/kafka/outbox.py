@@ -43,6 +43,8 @@ CHUNK_BYTES = 64 << 20
 """One transaction takes half a second and stays within a producer's queue."""
 
 DEFAULT_LARGEST_BYTES = 1_000_000
+MOST_BYTES = 1_000_000_000
+"""What librdkafka can send at all."""
 DEFAULT_AHEAD_MS = 3_600_000
 SLACK_MS = 60_000
 
@@ -83,6 +85,10 @@ class RecordRules:
     key: tuple[str, ...]
     encoder: Encoder
     wait_s: float = 10.0
+    aside: tuple[str, ...] = OUTSIDE
+    """Columns that are no part of the value."""
+    sink: str = ""
+    """Name of the sink, for errors."""
 
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """`RECORDS` of all rows, or `HEADED`.
@@ -95,7 +101,7 @@ class RecordRules:
         BadRecordError
             A record is larger than the topic accepts.
         """
-        encoded = self.encoder.encode(table.drop_columns([name for name in OUTSIDE if name in table.column_names]))
+        encoded = self.encoder.encode(table.drop_columns([name for name in self.aside if name in table.column_names]))
         values = encoded.values
         columns: list[Any] = [pa.nulls(len(values), pa.large_binary()), values, pa.nulls(len(values), pa.int64())]
         if key := self.key or tuple({"_key"} & set(table.column_names)):
@@ -116,17 +122,17 @@ class RecordRules:
         UnreachableError
             No answer within `wait_s` seconds. A guess would be kept, and let through what the topic refuses for ever.
         """
-        largest = self.cluster.setting("message.max.bytes", DEFAULT_LARGEST_BYTES)
+        chosen = self.cluster.setting("message.max.bytes", MOST_BYTES)
         try:
             found = _topic_settings(self.cluster.admin(), self.topic, self.wait_s)
         except KafkaException as problem:
             if problem.args[0].code() not in LASTING:
                 raise refused(problem, f"topic {self.topic!r} cannot be reached", self.cluster) from problem
             log.warning("limits of topic %s are not known, Kafka's defaults are assumed: %s", self.topic, problem)
-            return TopicLimits(largest_bytes=largest)
+            return TopicLimits(largest_bytes=min(chosen, DEFAULT_LARGEST_BYTES))
         behind = found.get("message.timestamp.before.max.ms", 2**63 - 1)
         return TopicLimits(
-            largest_bytes=min(largest, found.get("max.message.bytes", largest)),
+            largest_bytes=min(chosen, found.get("max.message.bytes", DEFAULT_LARGEST_BYTES)),
             ahead_ms=found.get("message.timestamp.after.max.ms", DEFAULT_AHEAD_MS),
             behind_ms=None if behind == 2**63 - 1 else behind,
         )
@@ -137,14 +143,19 @@ class RecordRules:
         if most + RECORD_OVERHEAD_BYTES <= largest:
             return
         row = pc.index(sizes, most).as_py()
-        shown = (values[row].as_py() or b"")[:200]
+        shown, key = (values[row].as_py() or b"")[:200], keys[row].as_py()
         raise BadRecordError(
-            f"topic {self.topic!r} accepts records of {largest} bytes at most, but row {row} takes {most} and "
-            f"{RECORD_OVERHEAD_BYTES} of overhead. Row: {shown!r}… Drop columns, or raise max.message.bytes of the "
-            "topic and config={'message.max.bytes': ...}.",
+            f"sink {self.sink!r}: topic {self.topic!r} accepts records of {largest} bytes at most, but that with key "
+            f"{None if key is None else key[:200]!r} takes {most} and {RECORD_OVERHEAD_BYTES} of overhead. Row {row}: "
+            f"{shown!r}… Drop columns or filter such rows, or raise max.message.bytes of the topic (and "
+            "config={'message.max.bytes': ...} where that is set), and start the query again: nothing of this batch "
+            "was committed.",
             partition=self.topic,
             offset=None,
             row=row,
+            sink=self.sink,
+            key=key,
+            size=most,
             reason="too large",
             record=shown,
         )

@@ -17,11 +17,15 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec  # type: ignore[attr-defined]
 
+from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.client import Cluster, refused
+from microstream.connectors.kafka.complaints import Complaints, explained, first_answer
 from microstream.connectors.kafka.cursor import partition_of, place_of
+from microstream.connectors.kafka.ending import Ending
 from microstream.connectors.kafka.metadata import describe, is_in_process
+from microstream.connectors.kafka.moments import moment_us
 from microstream.connectors.protocol import Bounds
-from microstream.errors import ConnectorError, PlanError, UnreachableError
+from microstream.errors import ConnectorError, UnreachableError
 
 __all__ = ["KafkaProbe", "missing_topics"]
 
@@ -35,25 +39,31 @@ class KafkaProbe:
     """See `microstream.connectors.protocol.Probe`.
 
     Ends are last stable offsets, by ListOffsets with read_committed: one request for all partitions, 0.5 ms, where a
-    consumer's `get_watermark_offsets` asks for one partition at a time. With `freeze_end` they are those of the first
-    call, and nothing follows them.
+    consumer's `get_watermark_offsets` asks for one partition at a time. `end` (see `moments`) is the last one.
     """
 
-    def __init__(self, cluster: Cluster, topics: Sequence[str], *, freeze_end: bool) -> None:
+    def __init__(
+        self, cluster: Cluster, topics: Sequence[str], *, end: str | None = None, clock: Clock | None = None
+    ) -> None:
         self._cluster = cluster
         self._topics = tuple(topics)
-        self._freeze_end = freeze_end
-        self._admin = cluster.admin()
+        self._clock = clock or SystemClock()
+        self._opened_us = self._clock.now_us()
+        self._ending = None if end is None else Ending(time_us=moment_us(end, self._opened_us))
+        self._complaints = Complaints()
+        self._admin = cluster.admin(self._complaints)
         self._in_process: bool | None = None
         self._known: tuple[TopicPartition, ...] = ()
-        self._frozen: dict[str, int] | None = None
+        self._ids: dict[str, str] = {}
 
     def start_offsets(self, start: str) -> Mapping[str, int]:
-        """Offsets for a query that starts at "earliest" or "latest", for all partitions there are."""
-        if start not in ("earliest", "latest"):
-            raise PlanError(f"start={start!r}: must be 'earliest' or 'latest'.")
-        bounds = self.bounds()
-        return {name: each.low if start == "earliest" else each.end for name, each in bounds.items()}
+        """First offsets by a moment, for all partitions there are; the end where nothing is that late."""
+        time_us, bounds = moment_us(start, self._opened_us), self.bounds()
+        if time_us is None:
+            return {name: each.low if start == "earliest" else each.end for name, each in bounds.items()}
+        first = self.offsets_at(time_us, list(bounds))
+        ends = {name: each.end for name, each in bounds.items()}
+        return {name: end if (at := first[name]) is None else min(at, end) for name, end in ends.items()}
 
     def bounds(self) -> Mapping[str, Bounds]:
         """Low and last stable end of all partitions, new ones included. Raises ConnectorError when unreachable."""
@@ -61,6 +71,7 @@ class KafkaProbe:
         # A local name: two threads may ask at once, and each must get an answer to its own question.
         known = self._known
         lows, ends = self._ask(known, EARLIEST), self._ask(known, LATEST)
+        self._require_same(described)
         there = self._partitions(described)
         if there != known:
             _await_all(lows)
@@ -68,19 +79,24 @@ class KafkaProbe:
             self._known = there
             lows, ends = self._ask(there, EARLIEST), self._ask(there, LATEST)
         low, end = self._numbers(lows), self._numbers(ends)
-        if not self._freeze_end:
-            return {name: Bounds(low=low[name], end=end[name]) for name in end}
-        if self._frozen is None:
-            self._frozen = end
-        return {
-            name: Bounds(low=min(low[name], stop), end=stop, finished=True)
-            for name, stop in self._frozen.items()
-            if name in low
-        }
+        found = {name: Bounds(low=low[name], end=end[name]) for name in end}
+        return found if self._ending is None else self._ended(found, self._ending)
+
+    def _ended(self, found: Mapping[str, Bounds], ending: Ending) -> Mapping[str, Bounds]:
+        """`found` up to the end of the source, as far as that is known."""
+        open_ = ending.open(found)
+        if open_ and ending.time_us is None:
+            ending.close({name: found[name].end for name in open_})
+        elif open_ and ending.time_us is not None:
+            now_us, there = self._clock.now_us(), self.unstable_ends()
+            # Asked last: what it does not find is not among the records counted before.
+            first = self.offsets_at(ending.time_us, open_)
+            ending.learn(first, {name: there[name] for name in open_ if name in there}, now_us=now_us)
+        return ending.cut(found)
 
     def ends(self) -> Mapping[str, int] | None:
         """Last stable ends of the partitions known: one request, not three."""
-        return None if self._freeze_end or not self._known else self._numbers(self._ask(self._known, LATEST))
+        return None if self._ending or not self._known else self._numbers(self._ask(self._known, LATEST))
 
     def identity(self) -> Mapping[str, str]:
         """Topic -> id that changes when the topic is deleted and created again."""
@@ -98,14 +114,15 @@ class KafkaProbe:
         del self._admin
 
     def _describe(self) -> dict[str, Future[Any]]:
+        self._complaints.forget()
         try:
             if self._in_process is None:
-                self._in_process = is_in_process(self._admin)
+                self._in_process = is_in_process(first_answer(self._admin, self._complaints))
             if self._in_process:
                 return describe(self._admin, self._topics)
         except KafkaException as problem:
             what = f"topic {', '.join(map(repr, self._topics))} cannot be reached"
-            raise refused(problem, what, self._cluster) from problem
+            raise self._explained(problem, what) from problem
         asked: dict[str, Future[Any]] = self._admin.describe_topics(
             TopicCollection(list(self._topics)), request_timeout=TIMEOUT_S
         )
@@ -122,6 +139,18 @@ class KafkaProbe:
             for topic, future in described.items()
             for number in sorted(part.id for part in self._result(future, topic).partitions)
         )
+
+    def _require_same(self, described: Mapping[str, Future[Any]]) -> None:
+        """Raise ConnectorError if a topic is no longer the one that was seen first: its offsets mean something else."""
+        for topic, future in described.items():
+            now = str(self._result(future, topic).topic_id)
+            known = self._ids.setdefault(topic, now)
+            if known != now:
+                raise ConnectorError(
+                    f"topic {topic!r} at {self._cluster.bootstrap_servers} was deleted and created again while it was "
+                    f"read (its id was {known}, now {now}). Start the query with a new checkpoint.",
+                    topic=topic,
+                )
 
     def _ask(
         self, spots: Sequence[TopicPartition], spec: Any, level: IsolationLevel = IsolationLevel.READ_COMMITTED
@@ -156,8 +185,9 @@ class KafkaProbe:
         except KafkaException as problem:
             if problem.args[0].code() in UNKNOWN:
                 raise missing_topics(self._cluster, self._admin, (topic,)) from problem
+            error = self._explained(problem, f"topic {topic!r} cannot be reached")
             self._renew()
-            raise refused(problem, f"topic {topic!r} cannot be reached", self._cluster) from problem
+            raise error from problem
         except TimeoutError as problem:
             self._renew()
             raise UnreachableError(
@@ -165,9 +195,13 @@ class KafkaProbe:
                 "cluster up and reachable from this machine?"
             ) from problem
 
+    def _explained(self, problem: KafkaException, what: str) -> ConnectorError:
+        self._admin.poll(0)
+        return explained(problem, what, self._cluster, self._complaints)
+
     def _renew(self) -> None:
         """Ask with a new client next: the old one keeps leader epochs that a restarted broker made stale."""
-        self._admin = self._cluster.admin()
+        self._admin = self._cluster.admin(self._complaints)
 
 
 def missing_topics(cluster: Cluster, admin: Any, wanted: Sequence[str]) -> ConnectorError:

@@ -12,6 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from microstream.connectors.kafka.attributes import DETAILS
 from microstream.connectors.kafka.client import LASTING, Cluster, refused, said
+from microstream.connectors.kafka.complaints import Complaints
 from microstream.connectors.kafka.cursor import Cursor, place_of
 from microstream.connectors.kafka.rows import BadRecords, Layout, Taken, rows_of
 from microstream.connectors.protocol import Range, Read
@@ -65,6 +66,7 @@ class KafkaReader:
         self._cursors: dict[tuple[str, int], Cursor] = {}
         self._topics: set[str] = set()
         self._trouble = ""
+        self._complaints = Complaints()
 
     def read(self, ranges: Sequence[Range], *, batch_time_us: int) -> Read:
         """All rows of `ranges`. Raises BadRecordError, OffsetExpiredError, ConnectorError."""
@@ -104,11 +106,14 @@ class KafkaReader:
         ends = {(c.topic, c.number): r.end for r, c in zip(ranges, cursors, strict=True) if not c.has(r.end)}
         for place in ends:
             self._fetch(self._cursors[place])
+        self._complaints.forget()
         idle_us = 0
         while ends:
             if self._receive(ends):
                 idle_us = 0
             else:
+                if lasting := self._complaints.lasting:
+                    raise refused(lasting, f"source {self._name!r} cannot be read", self._cluster)
                 idle_us += int(POLL_S * 1_000_000)
                 self._complain(idle_us, ends)
             for place in [place for place, end in ends.items() if self._cursors[place].has(end)]:
@@ -206,7 +211,8 @@ class KafkaReader:
 
     def _complain(self, idle_us: int, ends: dict[tuple[str, int], int]) -> None:
         waiting = ", ".join(f"{topic}-{number} (to {end})" for (topic, number), end in ends.items())
-        trouble = f": {self._trouble}" if self._trouble else ""
+        found = self._trouble or said(self._complaints.newest or "")
+        trouble = f": {found}" if found else ""
         if idle_us >= self._rules.wait_us:
             self.close()
             raise UnreachableError(
@@ -230,7 +236,7 @@ class KafkaReader:
 
     def _open(self) -> Consumer:
         if self._consumer is None:
-            self._consumer = self._cluster.consumer(FETCH)
+            self._consumer = self._cluster.consumer({**FETCH, "error_cb": self._complaints})
         return self._consumer
 
 

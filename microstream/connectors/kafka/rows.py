@@ -45,7 +45,7 @@ class Taken:
 class BadRecords:
     """What to do with records that cannot be decoded; those in `skip` (partition, offset) are not even tried."""
 
-    action: Literal["fail", "drop"] = "fail"
+    action: Literal["fail", "drop", "dead_letter"] = "fail"
     skip: frozenset[tuple[str, int]] = frozenset()
 
 
@@ -215,13 +215,17 @@ def _completed(
 def _judge(taken: Sequence[Taken], bad: Sequence[BadRecord], policy: BadRecords) -> None:
     for record in bad:
         shown = repr((record.value or b"")[:SHOWN_BYTES])
+        if policy.action == "dead_letter":
+            where = f"{record.partition} offset {record.offset}"
+            log.warning("%d bad records, the first is %s: %s. Record: %s", len(bad), where, record.reason, shown)
+            return
         if policy.action == "drop":
             log.warning("%s offset %d dropped: %s. Record: %s", record.partition, record.offset, record.reason, shown)
             continue
         raise BadRecordError(
             f"source {taken[0].range.source!r}, {record.partition} offset {record.offset}: {record.reason}. Record: "
             f"{shown}. Pass it with skip=[({record.partition!r}, {record.offset})], or all such records with "
-            "on_bad_record='drop'.",
+            "on_bad_record='drop' or, to keep them in a topic, 'dead_letter'.",
             partition=record.partition,
             offset=record.offset,
             reason=record.reason,

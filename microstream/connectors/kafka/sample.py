@@ -27,7 +27,7 @@ def newest(cluster: Cluster, topics: Sequence[str], count: int) -> list[Example]
     ConnectorError
         A topic is missing, or the cluster does not answer.
     """
-    probe = KafkaProbe(cluster, topics, freeze_end=False)
+    probe = KafkaProbe(cluster, topics)
     bounds = {name: at for name, at in probe.bounds().items() if at.end > at.low}
     probe.close()
     share = -(-count // max(1, len(bounds)))

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AclOperation  # type: ignore[attr-defined]
 
 from microstream.connectors.kafka.client import Cluster, refused
+from microstream.connectors.kafka.complaints import Complaints, explained, first_answer
 from microstream.connectors.kafka.marker import Marker, marker_group
 from microstream.connectors.kafka.probe import TIMEOUT_S, UNKNOWN, missing_topics
 from microstream.errors import ConnectorError
@@ -24,11 +25,13 @@ class KafkaSinkProbe:
     def __init__(self, cluster: Cluster, topic: str) -> None:
         self._cluster = cluster
         self._topic = topic
-        self._admin = cluster.admin()
+        self._complaints = Complaints()
+        self._admin = cluster.admin(self._complaints)
 
     def check(self) -> None:
         """Raise ConnectorError if the topic is missing or may not be written."""
         try:
+            first_answer(self._admin, self._complaints)
             asked = self._admin.describe_topics(
                 TopicCollection([self._topic]),
                 include_authorized_operations=True,
@@ -38,7 +41,9 @@ class KafkaSinkProbe:
         except KafkaException as problem:
             if problem.args[0].code() in UNKNOWN:
                 raise missing_topics(self._cluster, self._admin, (self._topic,)) from problem
-            raise refused(problem, f"topic {self._topic!r} cannot be reached", self._cluster) from problem
+            self._admin.poll(0)
+            what = f"topic {self._topic!r} cannot be reached"
+            raise explained(problem, what, self._cluster, self._complaints) from problem
         if allowed and AclOperation.WRITE not in allowed:
             raise ConnectorError(
                 f"topic {self._topic!r} at {self._cluster.bootstrap_servers} may not be written by this user: grant "

@@ -7,6 +7,7 @@ and the next attempt begins with init and marker again.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -14,12 +15,12 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from microstream.clock import Clock, SystemClock
 from microstream.connectors.kafka.bounded import within
-from microstream.connectors.kafka.client import refused
+from microstream.connectors.kafka.complaints import Complaints, explained
 from microstream.connectors.kafka.marker import Marker, chunks_done, marker_group
 from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_bounds, headers_of, records_of
 from microstream.connectors.protocol import Confirmed, Outgoing
 
-__all__ = ["PRODUCE", "TransactionalWriter", "enqueue"]
+__all__ = ["PRODUCE", "TransactionalWriter", "enqueue", "sizes"]
 
 PRODUCE = {
     "compression.type": "lz4",
@@ -59,6 +60,7 @@ class TransactionalWriter:
         self._membership: Any = None
         self._committed_here: int | None = None
         self._lost = False
+        self._complaints = Complaints()
 
     def encode(self, table: pa.Table, *, event_time: str | None) -> pa.Table:
         """Key, value and time of every record. Raises BadRecordError for one that the topic would refuse."""
@@ -83,9 +85,12 @@ class TransactionalWriter:
             for number in range(done, len(outgoing.chunks)):
                 self._commit_chunk(outgoing, number)
         except KafkaException as problem:
+            if self._producer is not None:
+                with suppress(KafkaException):  # A fatal error is raised by every call.
+                    self._producer.poll(0)
             self.close()
             what = f"sink {outgoing.sink!r}, lane {outgoing.lane}: batch {outgoing.batch} is not confirmed"
-            raise refused(problem, what, self._rules.cluster) from problem
+            raise explained(problem, what, self._rules.cluster, self._complaints) from problem
         except BaseException:
             self.close()
             raise
@@ -108,15 +113,16 @@ class TransactionalWriter:
         return self._lost
 
     def _note(self, error: KafkaError) -> None:
+        self._complaints(error)
         self._lost = self._lost or error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN)
 
     def _begin(self, outgoing: Outgoing) -> int:
         """A new producer, and how many chunks of the batch its lane's marker vouches for."""
         self.close()
         limits = self._accepts()
-        largest = {"message.max.bytes": limits.largest_bytes} if limits.largest_bytes >= 1_000 else {}
-        settings = {**PRODUCE, "batch.size": min(LARGEST_BATCH_BYTES, limits.largest_bytes), **largest}
+        settings = {**PRODUCE, **sizes(limits)}
         self._lost = False
+        self._complaints.forget()
         fixed = {"transactional.id": self._group, "error_cb": self._note}
         self._producer = self._rules.cluster.producer(settings, fixed)
         within(self._wait_s, self._producer.init_transactions)
@@ -151,15 +157,33 @@ class TransactionalWriter:
         self._producer.begin_transaction()
         now_ms = self._clock.now_us() // 1000
         enqueue(self._producer, self._rules.topic, rows, self._accepts(), now_ms)
+        self._flush(rows.num_rows)
         marker = Marker(batch=outgoing.batch, chunk=number + 1, chunks=len(outgoing.chunks))
         offsets = [marker.at(self._rules.topic)]
         within(self._wait_s, self._producer.send_offsets_to_transaction, offsets, self._membership)
         within(self._wait_s, self._producer.commit_transaction)
 
+    def _flush(self, before: int) -> None:
+        """Wait for as long as any of `before` records are acknowledged.
+
+        A broker may slow us down, and `commit_transaction` would give up; `transaction.timeout.ms` still bounds it all.
+        """
+        assert self._producer is not None
+        while left := within(self._wait_s, self._producer.flush):
+            if left >= before:
+                raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"{left} records were not acknowledged"))
+            before = left
+
     def _accepts(self) -> TopicLimits:
         if self._limits is None:
             self._limits = self._rules.limits()
         return self._limits
+
+
+def sizes(limits: TopicLimits) -> dict[str, int]:
+    """Settings of a producer for a topic: as large as it accepts, whatever the client's own limit is."""
+    largest = {"message.max.bytes": limits.largest_bytes} if limits.largest_bytes >= 1_000 else {}
+    return {"batch.size": min(LARGEST_BATCH_BYTES, limits.largest_bytes), **largest}
 
 
 def enqueue(producer: Producer, topic: str, rows: pa.Table, limits: TopicLimits, now_ms: int) -> None:

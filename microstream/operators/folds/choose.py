@@ -12,7 +12,7 @@ from microstream.operators.folds.kept import Distinct, Listed
 from microstream.operators.folds.protocol import Fold
 from microstream.operators.folds.simple import Counted, Mean, Single, Truth
 from microstream.operators.folds.spread import Spread
-from microstream.plan.aggregates import Aggregate
+from microstream.plan.aggregates import Aggregate, total_type
 
 __all__ = ["fold_of"]
 
@@ -28,8 +28,9 @@ def fold_of(aggregate: Aggregate, schema: pa.Schema) -> Fold:
         case "count":
             return Single(name=name, reads=kind, type=whole, result=whole, function="count", again="sum")
         case "sum":
-            total: pa.DataType = pa.float64() if pa.types.is_floating(kind) else whole
-            return Single(name=name, reads=kind, type=total, result=total, function="sum", again="sum")
+            total = total_type(kind)
+            wide = total if pa.types.is_decimal(kind) else kind
+            return Single(name=name, reads=wide, type=total, result=total, function="sum", again="sum")
         case "min" | "max":
             # Arrow has no min and max of durations.
             ordered: pa.DataType = whole if pa.types.is_duration(kind) else kind

@@ -40,9 +40,11 @@ class Distinct:
             owner = pa.array(np.repeat(np.arange(len(lengths)), lengths))
             pairs = pa.table({"owner": owner, "value": values})
             pairs = pairs.group_by(["owner", "value"], use_threads=False).aggregate([])
-            # Groups appear in the order of their first row, so that owners still ascend.
-            left = np.bincount(pairs["owner"].to_numpy(), minlength=len(lengths))
-            return [_lists(pairs["value"].combine_chunks(), left)]
+            # Groups come in any order: that of their first row for some types, but not for floats.
+            owners = pairs["owner"].to_numpy()
+            by_owner: Any = pa.array(np.argsort(owners, kind="stable"))
+            left = np.bincount(owners, minlength=len(lengths))
+            return [_lists(pairs["value"].combine_chunks().take(by_owner), left)]
 
         return Folding(asks=(), collect=collect, by_group=True)
 

@@ -13,7 +13,7 @@ from microstream.testing.kafka import Broker
 def test_the_in_process_cluster_is_asked_for_its_partitions_in_its_own_way() -> None:
     with InProcessBroker() as broker:
         broker.create_topic("bids")
-        probe = KafkaProbe(Cluster(bootstrap_servers=broker.bootstrap_servers), ("bids",), freeze_end=False)
+        probe = KafkaProbe(Cluster(bootstrap_servers=broker.bootstrap_servers), ("bids",))
 
         bounds = probe.bounds()
 
@@ -24,7 +24,7 @@ def test_the_in_process_cluster_is_asked_for_its_partitions_in_its_own_way() -> 
 def test_a_topic_that_the_in_process_cluster_does_not_have_is_missed() -> None:
     with InProcessBroker() as broker:
         broker.create_topic("bids")
-        probe = KafkaProbe(Cluster(bootstrap_servers=broker.bootstrap_servers), ("bdis",), freeze_end=False)
+        probe = KafkaProbe(Cluster(bootstrap_servers=broker.bootstrap_servers), ("bdis",))
 
         with pytest.raises(ConnectorError, match=r"no topic 'bdis'. Topics there: bids"):
             probe.bounds()
@@ -34,6 +34,6 @@ def test_a_topic_that_the_in_process_cluster_does_not_have_is_missed() -> None:
 def test_a_real_cluster_is_not_taken_for_one_in_process(broker: Broker) -> None:
     admin = Cluster(bootstrap_servers=broker.bootstrap_servers).admin()
 
-    found = is_in_process(admin)
+    found = is_in_process(admin.list_topics(timeout=10))
 
     assert not found

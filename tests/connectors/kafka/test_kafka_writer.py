@@ -209,11 +209,12 @@ def test_a_record_too_large_for_the_topic_is_found_before_it_is_stored(broker: B
         harness.topic += "-small"
         broker.create_topic(harness.topic, config={"max.message.bytes": "2000"})
     size = 1_900 if limit == "topic" else 999_900
+    config = () if limit == "topic" else (("message.max.bytes", 1_000_000),)
     schema = pa.schema([("s", pa.large_string())])
-    writer = harness.connector().open_writer(job="job", sink="out", lane=0, schema=schema)
+    writer = harness.connector(config=config).open_writer(job="job", sink="out", lane=0, schema=schema)
     fits = writer.encode(pa.table({"s": ["x" * (size - 200)]}, schema=schema), event_time=None)
 
-    with pytest.raises(BadRecordError, match="row 1 takes"):
+    with pytest.raises(BadRecordError, match=r"sink 'out': .* with key None takes .* Row 1: "):
         writer.encode(pa.table({"s": ["x", "x" * size]}, schema=schema), event_time=None)
     writer.publish(outgoing(fits))
     writer.close()
