@@ -141,14 +141,7 @@ def read_kafka(
         on_data_loss=on_data_loss,
         config=tuple(sorted((config or {}).items())),
     )
-    is_inferred = schema is None and format == "json"
-    if schema is not None:
-        of_value = parse_schema(schema)
-    elif is_inferred:
-        of_value = infer_topics(spec.cluster, names, event_time)
-    else:
-        of_value = parse_schema(schema_without_one("read_kafka", format, names, registry))
-    check_readable("read_kafka", format, of_value)
+    of_value, is_inferred = _columns(spec, schema, event_time)
     declared = with_event_time(_with_attributes(of_value, attributes), event_time)
     if is_inferred:
         show(declared, ",".join(names))
@@ -166,6 +159,19 @@ def read_kafka(
             max_ahead_us=duration_us(max_ahead, argument="max_ahead"),
         )
     )
+
+
+def _columns(spec: KafkaSource, schema: Schema | None, event_time: str | None) -> tuple[pa.Schema, bool]:
+    """Columns of the values of records, and whether they were inferred."""
+    is_inferred = schema is None and spec.format == "json"
+    if schema is not None:
+        found = parse_schema(schema)
+    elif is_inferred:
+        found = infer_topics(spec.cluster, spec.topics, event_time)
+    else:
+        found = parse_schema(schema_without_one("read_kafka", spec.format, spec.topics, spec.registry))
+    check_readable("read_kafka", spec.format, found)
+    return found, is_inferred
 
 
 def read_rate(rows_per_second: int, *, name: str | None = None) -> StreamFrame:
