@@ -159,7 +159,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--jobs", nargs="+", choices=JOBS, default=list(JOBS))
     parser.add_argument("--rate", type=int, default=10_000, help="bids per second")
     parser.add_argument("--seconds", type=float, default=60, help="of measuring, per job")
-    parser.add_argument("--warm-up", type=float, default=20, help="seconds before that, per job")
+    parser.add_argument(
+        "--warm-up", type=float, default=40, help="seconds before that, per job: a new JVM compiles for so long"
+    )
     parser.add_argument("--trigger", default="continuously", help='or an interval such as "100ms"')
     chosen = parser.parse_args(arguments)
     with Broker() as broker:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import spawn
 from typing import Any
 
@@ -58,7 +58,9 @@ async def _start(workers: int) -> LocalCluster:
         try:
             return await cluster
         except BaseException:
-            await cluster.close()
+            # One that was interrupted at its start may fail to close, which must not hide why it was.
+            with suppress(Exception):
+                await cluster.close()
             raise
 
 
