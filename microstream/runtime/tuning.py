@@ -43,7 +43,7 @@ SEND_INTERVAL_S = 0.001
 """Default 2 to 5 ms at each hop: most of the latency of a small batch."""
 
 
-SWITCH_S = 0.0005
+SWITCH_S = 0.002
 
 
 class PromptSend(distributed.batched.BatchedSend):  # type: ignore[misc]
