@@ -162,7 +162,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--warm-up", type=float, default=40, help="seconds before that, per job: a new JVM compiles for so long"
     )
-    parser.add_argument("--trigger", default="continuously", help='or an interval such as "100ms"')
+    parser.add_argument("--trigger", default="50ms", help='an interval, or "continuously", which starts more batches')
     chosen = parser.parse_args(arguments)
     with Broker() as broker:
         results = [measure(broker, job, chosen) for job in chosen.jobs]
