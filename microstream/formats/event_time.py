@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microstream.clock import iso
+from microstream.formats.masks import as_mask, note
 
-__all__ = ["note", "note_event_times"]
+__all__ = ["note_event_times"]
 
 
 def note_event_times(broken: dict[int, str], name: str, times: Any, latest_us: int | None) -> None:
@@ -24,7 +22,7 @@ def note_event_times(broken: dict[int, str], name: str, times: Any, latest_us: i
     [1, 2]
     """
     if times.null_count:
-        note(broken, _flags(pc.is_null(times)), lambda _: f"event time {name} is null or missing")
+        note(broken, as_mask(pc.is_null(times)), lambda _: f"event time {name} is null or missing")
     if latest_us is None:
         return
     ahead = pc.greater(times, pa.scalar(latest_us, times.type))
@@ -32,21 +30,9 @@ def note_event_times(broken: dict[int, str], name: str, times: Any, latest_us: i
         micros = times.cast(pa.int64())
         note(
             broken,
-            _flags(ahead),
+            as_mask(ahead),
             lambda row: (
                 f"event time {name} is {iso(micros[row].as_py())}, later than max_ahead allows "
                 f"(batch time + max_ahead = {iso(latest_us)})"
             ),
         )
-
-
-def note(broken: dict[int, str], mask: npt.NDArray[np.bool_] | None, reason: Callable[[int], str]) -> None:
-    """Give the rows of `mask` that have no reason in `broken` yet theirs."""
-    if mask is not None:
-        for row in np.flatnonzero(mask).tolist():
-            broken.setdefault(row, reason(row))
-
-
-def _flags(flags: Any) -> npt.NDArray[np.bool_]:
-    filled: npt.NDArray[np.bool_] = pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
-    return filled

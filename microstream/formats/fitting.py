@@ -6,19 +6,18 @@ What does not fit is masked per value, and makes its record bad. A mask is one b
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microstream.errors import PlanError
-from microstream.formats.event_time import note, note_event_times
+from microstream.formats.event_time import note_event_times
+from microstream.formats.masks import Mask, as_mask, either, note
 
 __all__ = ["check_fit", "fitted"]
 
-Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
 TIME = pa.timestamp("us")
 DAYTIME = pa.time64("us")
 DAY_US = 86_400_000_000
@@ -81,7 +80,7 @@ def _settled(values: Any, field: pa.Field[Any]) -> tuple[Any, Mask]:
         settled, mask = _convert(values, field), None
     except pa.ArrowException:
         settled, mask = _one_by_one(values, field)
-    return settled, _either(mask, _forbidden(settled, field))
+    return settled, either(mask, _forbidden(settled, field))
 
 
 def _one_by_one(values: Any, field: pa.Field[Any]) -> tuple[Any, Mask]:
@@ -162,24 +161,24 @@ def _forbidden(values: Any, field: pa.Field[Any]) -> Mask:
     """Which values of `field` are null where it is declared not null, or no time of day, at any depth."""
     mask: Mask = None
     if not field.nullable and values.null_count:
-        mask = _flags(pc.is_null(values))
+        mask = as_mask(pc.is_null(values))
     kind: Any = field.type
     if kind == DAYTIME:
         micros = pc.fill_null(values.cast(pa.int64()), 0).to_numpy(zero_copy_only=False)
         outside = (micros < 0) | (micros >= DAY_US)
-        mask = _either(mask, outside if outside.any() else None)
+        mask = either(mask, outside if outside.any() else None)
     if pa.types.is_struct(kind):
-        present = ~_flags(pc.is_null(values))
+        present = ~as_mask(pc.is_null(values))
         for child, held in zip(kind, values.flatten(), strict=True):
             inner = _forbidden(held, child)
-            mask = mask if inner is None else _either(mask, inner & present)
+            mask = mask if inner is None else either(mask, inner & present)
     elif _is_list(kind):
         inner = _forbidden(values.flatten(), kind.value_field)
         if inner is not None:
             lengths = pc.fill_null(pc.list_value_length(values), 0).to_numpy(zero_copy_only=False)
             holds = np.zeros(len(values), bool)
             holds[np.repeat(np.arange(len(values)), lengths)[inner]] = True
-            mask = _either(mask, holds)
+            mask = either(mask, holds)
     return mask
 
 
@@ -212,14 +211,3 @@ FAMILIES: tuple[tuple[str, Any], ...] = (
     ("time", pa.types.is_time),
     ("duration", pa.types.is_duration),
 )
-
-
-def _flags(flags: Any) -> npt.NDArray[np.bool_]:
-    found: npt.NDArray[np.bool_] = pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
-    return found
-
-
-def _either(first: Mask, second: Mask) -> Mask:
-    if first is None or second is None:
-        return second if first is None else first
-    return first | second

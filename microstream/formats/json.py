@@ -22,9 +22,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.json as pj
 
-from microstream.formats.event_time import note, note_event_times
+from microstream.formats.event_time import note_event_times
 from microstream.formats.json_columns import settle, wire_type
 from microstream.formats.json_faults import clipped, fault_of_kind
+from microstream.formats.masks import note
 from microstream.formats.protocol import Decoded
 
 __all__ = ["Decoded", "JsonDecoder"]
@@ -176,14 +177,15 @@ class JsonDecoder:
             values: Any = wire.combine_chunks()
             settled, mask = settle(values, field)
             columns.append(settled)
-            note(broken, mask, partial(_fault_of_value, values, field))
+            note(broken, mask, partial(fault_of_value, values, field))
             if field.name == self._event_time:
                 note_event_times(broken, field.name, settled, latest_us)
         table = pa.Table.from_arrays(columns, schema=self._schema)
         return table, broken
 
 
-def _fault_of_value(values: Any, field: pa.Field[Any], row: int) -> str:
+def fault_of_value(values: Any, field: pa.Field[Any], row: int) -> str:
+    """Why the value of `field` in `row` cannot be used."""
     value = values[row].as_py()
     if value is None:
         return f"{field.name} is null or missing, but declared not null"

@@ -1,24 +1,22 @@
 """From what pyarrow.json can read to the columns a schema asks for: times, dates, bytes, null rules, nested or not.
 
-A *mask* is one bool per value, true where the value breaks the field; None stands for "all is well", the usual case.
+A mask (`microstream.formats.masks`) is true where a value breaks the field.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from microstream.errors import PlanError
+from microstream.formats.masks import Mask, as_mask, either
 
-__all__ = ["Mask", "as_mask", "settle", "wire_type"]
-
-Mask: TypeAlias = "npt.NDArray[np.bool_] | None"
+__all__ = ["settle", "wire_type"]
 
 TIME = pa.timestamp("us")
 DAYTIME = pa.time64("us")
@@ -74,7 +72,7 @@ def settle(values: pa.Array[Any], field: pa.Field[Any]) -> tuple[pa.Array[Any], 
     kind: Any = field.type
     settled, mask = _convert(values, field)
     if not field.nullable and settled.null_count:
-        mask = _either(mask, as_mask(pc.is_null(settled)))
+        mask = either(mask, as_mask(pc.is_null(settled)))
     return (settled if settled.type == kind else settled.cast(kind)), mask
 
 
@@ -108,7 +106,7 @@ def _settle_struct(values: Any, kind: Any) -> tuple[pa.Array[Any], Mask]:
         settled, child_mask = settle(child_values, child)
         children.append(settled)
         if child_mask is not None:
-            mask = _either(mask, child_mask & present)
+            mask = either(mask, child_mask & present)
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=null), mask
 
 
@@ -152,7 +150,7 @@ def _times_of_text(texts: Any) -> tuple[pa.Array[Any], Mask]:
     nothing = pa.scalar(None, cut.type)
     with_zone, mask = _parsed(pc.if_else(zoned, cut, nothing), ZONED_TIME)
     without, other_mask = _parsed(pc.if_else(zoned, nothing, cut), TIME)
-    return pc.coalesce(with_zone.cast(TIME), without), _either(mask, other_mask)
+    return pc.coalesce(with_zone.cast(TIME), without), either(mask, other_mask)
 
 
 def _times_of_day(texts: Any) -> tuple[pa.Array[Any], Mask]:
@@ -202,15 +200,3 @@ def _epoch_unit(field: pa.Field[Any]) -> str | None:
 
 def _is_binary(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def as_mask(flags: Any) -> npt.NDArray[np.bool_]:
-    """Arrow flags as numpy's; null is false."""
-    filled: npt.NDArray[np.bool_] = pc.fill_null(flags, False).to_numpy(zero_copy_only=False)
-    return filled
-
-
-def _either(first: Mask, second: Mask) -> Mask:
-    if first is None or second is None:
-        return second if first is None else first
-    return first | second

@@ -7,6 +7,7 @@ that is none, an event time too far ahead make a row bad, and cost only that row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from microstream.clock import iso
 from microstream.errors import ConnectorError, PlanError
-from microstream.formats.json import Decoded, JsonDecoder
-from microstream.formats.json_columns import Mask, as_mask, settle, wire_type
-from microstream.formats.json_faults import clipped
+from microstream.formats.event_time import note_event_times
+from microstream.formats.json import Decoded, JsonDecoder, fault_of_value
+from microstream.formats.json_columns import settle, wire_type
+from microstream.formats.masks import as_mask, note
 from microstream.plan.dtypes import EPOCH, WrongColumnsError, to_array
 
 __all__ = [
@@ -155,11 +156,7 @@ def decode_wire(read: pa.Table, schema: pa.Schema, event_time: str | None, *, la
         values: Any = read.column(field.name).combine_chunks()
         settled, mask = settle(values, field)
         columns.append(settled)
-        for at in _rows(mask):
-            value = values[at].as_py()
-            broken.setdefault(
-                at, _null(field) if value is None else f"{field.name} is {clipped(value)}, not {field.type}"
-            )
+        note(broken, mask, partial(fault_of_value, values, field))
     return _judged(columns, schema, event_time, latest_us, broken)
 
 
@@ -181,8 +178,7 @@ def decode_columns(
         column = _converted(read, rows, field, path)
         columns.append(column)
         if not field.nullable and column.null_count:
-            for at in _rows(as_mask(pc.is_null(column))):
-                broken.setdefault(at, _null(field))
+            note(broken, as_mask(pc.is_null(column)), partial(fault_of_value, column, field))
     return _judged(columns, schema, event_time, latest_us, broken)
 
 
@@ -192,11 +188,7 @@ def _judged(
     """All `columns` as one table, without rows that are `broken` or whose event time is too far ahead."""
     table = pa.Table.from_arrays(list(columns), schema=schema)
     if event_time is not None:
-        times: Any = table.column(event_time).combine_chunks()
-        for at in _rows(as_mask(pc.greater(times, pa.scalar(latest_us, times.type)))):
-            shown = iso(int(times[at].value))
-            limit = f"later than max_ahead allows (batch time + max_ahead = {iso(latest_us)})"
-            broken.setdefault(at, f"event time {event_time} is {shown}, {limit}")
+        note_event_times(broken, event_time, table.column(event_time).combine_chunks(), latest_us)
     if broken:
         good = np.ones(table.num_rows, bool)
         good[list(broken)] = False
@@ -222,14 +214,6 @@ def _converted(read: pa.Table, rows: int, field: pa.Field[Any], path: str) -> An
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
     return column
-
-
-def _rows(mask: Mask) -> list[int]:
-    return [] if mask is None else np.flatnonzero(mask).tolist()
-
-
-def _null(field: pa.Field[Any]) -> str:
-    return f"{field.name} is null or missing, but declared not null"
 
 
 def _said(problem: pa.ArrowInvalid, names: Sequence[str]) -> str:
