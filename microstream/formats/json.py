@@ -30,8 +30,8 @@ from microstream.formats.protocol import Decoded
 
 __all__ = ["Decoded", "JsonDecoder"]
 
-BLOCK_MESSAGES = 32_768
-"""Large enough for the parser's full speed, small enough that one bad message repeats little work."""
+BLOCK_MESSAGES = 8_192
+"""Large enough for the parser's full speed, small enough for the cache; one bad message repeats little work."""
 
 WHITESPACE = b" \t\r\n"
 OPENING, CLOSING = b"{}"

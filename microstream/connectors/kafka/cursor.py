@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -32,7 +33,7 @@ class Cursor:
     position: int = -1
     fetching: bool = False
     eof: int = -1
-    offsets: list[int] = field(default_factory=list)
+    offsets: array[int] = field(default_factory=lambda: array("q"))
     values: list[bytes | None] = field(default_factory=list)
     details: dict[str, list[Any]] = field(default_factory=dict)
     _weighed: int = 0
@@ -41,13 +42,13 @@ class Cursor:
     def restart(self, at: int) -> None:
         """Forget everything: the next record is to be at or after `at`."""
         self.due, self.position, self.eof = at, at, -1
-        self.offsets, self.values, self.details = [], [], {}
+        self.offsets, self.values, self.details = array("q"), [], {}
         self._weighed = self._weighed_bytes = 0
 
     def receive(
-        self, offsets: Sequence[int], values: Sequence[bytes | None], details: Mapping[str, Sequence[Any]] = NOTHING
+        self, offsets: Iterable[int], values: Sequence[bytes | None], details: Mapping[str, Sequence[Any]] = NOTHING
     ) -> None:
-        """Records in offset order, all at or after `position`; always with details of the same names."""
+        """One record or more in offset order, all at or after `position`; always with details of the same names."""
         self.offsets.extend(offsets)
         self.values.extend(values)
         for name, found in details.items():
@@ -62,7 +63,7 @@ class Cursor:
         """Whether every record below `end` that will ever be delivered is here."""
         return self.eof >= end or self.position >= end
 
-    def take(self, end: int) -> tuple[list[int], list[bytes | None], dict[str, list[Any]]]:
+    def take(self, end: int) -> tuple[array[int], list[bytes | None], dict[str, list[Any]]]:
         """Records below `end`; later ones stay for the next range, which is due at `end`."""
         cut = bisect_left(self.offsets, end)
         taken = self.offsets[:cut], self.values[:cut], {name: found[:cut] for name, found in self.details.items()}

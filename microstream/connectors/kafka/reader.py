@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
@@ -145,7 +145,7 @@ class KafkaReader:
 
     def _keep(self, place: tuple[str, int], run: list[Message], ends: dict[tuple[str, int], int]) -> None:
         cursor = self._cursors[place]
-        offsets: list[Any] = list(map(_offset, run))
+        offsets = _offsets(run)
         if self._details:
             details = {name: list(map(detail, run)) for name, detail in self._details.items()}
             cursor.receive(offsets, list(map(_value, run)), details)
@@ -242,8 +242,14 @@ class KafkaReader:
 
 _number: Callable[[Message], Any] = Message.partition
 _error: Callable[[Message], KafkaError | None] = Message.error
-_offset: Callable[[Message], int | None] = Message.offset
+_offset: Callable[[Message], Any] = Message.offset
 _value: Callable[[Message], Any] = Message.value
+
+
+def _offsets(run: Sequence[Message]) -> Iterable[int]:
+    """Asked for one by one only where some are missing: compacted, aborted, or the mark of a transaction."""
+    first, last = run[0].offset() or 0, run[-1].offset() or 0
+    return range(first, last + 1) if last - first == len(run) - 1 else map(_offset, run)
 
 
 def _place(message: Message) -> tuple[str, int]:

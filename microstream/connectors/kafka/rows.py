@@ -24,6 +24,7 @@ log = logging.getLogger("microstream.kafka")
 
 SHOWN_BYTES = 200
 GOOD, BAD, TOMBSTONE = 0, 1, 2
+NO_VALUE = -1
 
 Ints = npt.NDArray[np.int64]
 
@@ -36,7 +37,7 @@ class Taken:
     """
 
     range: Range
-    offsets: list[int]
+    offsets: Sequence[int]
     values: list[bytes | None]
     details: Mapping[str, list[Any]] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ def rows_of(taken: Sequence[Taken], decoder: Decoder, layout: Layout, *, latest_
         A record is bad and the policy says "fail".
     """
     records = Records.of(taken)
-    fate = _fate_before_decoding(taken, records.values, policy.skip)
+    fate = _fate_before_decoding(taken, records.sizes, policy.skip)
     places = np.flatnonzero(fate == GOOD)
     values = records.values if len(places) == len(fate) else [records.values[at] for at in places.tolist()]
     decoded = decoder.decode(cast("list[bytes]", values), latest_us=latest_us)
@@ -104,6 +105,7 @@ def rows_of(taken: Sequence[Taken], decoder: Decoder, layout: Layout, *, latest_
     _judge(taken, bad, policy)
     uncounted = fate == TOMBSTONE if not layout.tombstones else np.zeros(len(fate), bool)
     tallies = [np.bincount(records.owner[of], minlength=len(taken)).tolist() for of in (rows, fate == BAD, uncounted)]
+    tallies.append(np.bincount(records.owner, np.maximum(records.sizes, 0), minlength=len(taken)).astype(int).tolist())
     return Read(
         table=table,
         offsets=records.offsets[rows],
@@ -114,23 +116,29 @@ def rows_of(taken: Sequence[Taken], decoder: Decoder, layout: Layout, *, latest_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """All records of several ranges one after the other; record k lies in range `owner[k]`."""
+    """All records of several ranges one after the other; record k lies in range `owner[k]`.
+
+    `sizes` are bytes of the values, `NO_VALUE` for tombstones.
+    """
 
     ranges: tuple[Range, ...]
     owner: Ints
     offsets: Ints
     values: list[bytes | None]
+    sizes: Ints
     details: Mapping[str, list[Any]]
 
     @classmethod
     def of(cls, taken: Sequence[Taken]) -> Records:
         """The records of `taken`."""
         lengths = [len(part.offsets) for part in taken]
+        values = list(chain.from_iterable(part.values for part in taken))
         return cls(
             ranges=tuple(part.range for part in taken),
             owner=np.repeat(np.arange(len(taken)), lengths),
-            offsets=np.fromiter(chain.from_iterable(part.offsets for part in taken), np.int64, sum(lengths)),
-            values=list(chain.from_iterable(part.values for part in taken)),
+            offsets=np.concatenate([np.asarray(part.offsets, np.int64) for part in taken]),
+            values=values,
+            sizes=_sizes(values),
             # A range without records may come without details.
             details={
                 name: list(chain.from_iterable(part.details.get(name, ()) for part in taken))
@@ -158,12 +166,17 @@ class Records:
         )
 
 
+def _sizes(values: Sequence[bytes | None]) -> Ints:
+    try:
+        return np.fromiter(map(len, cast("Sequence[bytes]", values)), np.int64, len(values))
+    except TypeError:
+        return np.array([NO_VALUE if value is None else len(value) for value in values], np.int64)
+
+
 def _fate_before_decoding(
-    taken: Sequence[Taken], values: Sequence[bytes | None], skip: frozenset[tuple[str, int]]
+    taken: Sequence[Taken], sizes: Ints, skip: frozenset[tuple[str, int]]
 ) -> npt.NDArray[np.int8]:
-    fate = np.full(len(values), GOOD, np.int8)
-    if None in values:
-        fate[[at for at, value in enumerate(values) if value is None]] = TOMBSTONE
+    fate = np.where(sizes == NO_VALUE, TOMBSTONE, GOOD).astype(np.int8)
     if skip:
         records = ((part.range.partition, offset) for part in taken for offset in part.offsets)
         fate[[at for at, record in enumerate(records) if record in skip]] = BAD
@@ -233,7 +246,7 @@ def _judge(taken: Sequence[Taken], bad: Sequence[BadRecord], policy: BadRecords)
         )
 
 
-def _count(part: Taken, rows: int, bad: int, tombstones: int) -> RangeCount:
+def _count(part: Taken, rows: int, bad: int, tombstones: int, size: int) -> RangeCount:
     return RangeCount(
         partition=part.range.partition,
         start=part.range.start,
@@ -241,5 +254,5 @@ def _count(part: Taken, rows: int, bad: int, tombstones: int) -> RangeCount:
         rows=rows,
         bad=bad,
         tombstones=tombstones,
-        bytes=sum(map(len, filter(None, part.values))),
+        bytes=size,
     )
