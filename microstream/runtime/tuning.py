@@ -32,6 +32,11 @@ RULES: dict[str, Any] = {
     "distributed.scheduler.worker-ttl": "30s",
     # Samples all threads 100 times a second.
     "distributed.worker.profile.enabled": False,
+    # Every worker, nanny and scheduler looks at itself up to 50 times a second, which costs more than an idle query.
+    "distributed.admin.tick.interval": "100ms",
+    "distributed.admin.system-monitor.interval": "2s",
+    "distributed.admin.system-monitor.disk": False,
+    "distributed.worker.memory.monitor-interval": "500ms",
     # Publications go through the scheduler where workers are out of the driver's reach: not with a connection each.
     "distributed.scheduler.reuse-broadcast-comm": True,
 }
