@@ -1,5 +1,6 @@
 """JSON messages to Arrow: one block at a time, message i is row i, and a bad message costs only itself.
 
+Where few flat fields are wanted, `json_records` reads what it can. For the rest, and for all other schemas,
 pyarrow.json reads a block of joined messages and knows nothing of messages. The rows line up with them because
 
 1. every message starts with "{" and ends with "}", so a joint reads "}", newline, "{";
@@ -13,11 +14,13 @@ and the same parser judges the parts: a message is good or bad whatever its neig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.json as pj
@@ -25,6 +28,7 @@ import pyarrow.json as pj
 from microstream.formats.event_time import note_event_times
 from microstream.formats.json_columns import settle, wire_type
 from microstream.formats.json_faults import clipped, fault_of_kind
+from microstream.formats.json_records import RecordReader
 from microstream.formats.masks import note
 from microstream.formats.protocol import Decoded
 
@@ -36,15 +40,18 @@ BLOCK_MESSAGES = 8_192
 WHITESPACE = b" \t\r\n"
 OPENING, CLOSING = b"{}"
 
+Places = npt.NDArray[np.int64]
+
 
 class JsonDecoder:
     """Reads objects with the fields of `schema`; unknown fields are ignored, a missing one is null (see `Decoder`).
 
-    A message is bad when it is not exactly one JSON object (whitespace around it is fine), a field has another type
-    or is given twice, a field that is not nullable is null or missing, or a time is no time. Integers are accepted for
-    floats, but not 1.0 or "1" for integers. NaN, Infinity and -Infinity (which Python's json module writes) are
-    accepted for floats, NaN as null. Decimals are text or numbers, binary is base64, dates and times of day are ISO
-    text. Metadata `microstream: epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number, also in lists and structs.
+    A message is bad when it is not exactly one JSON object (whitespace around it is fine), a field has another type,
+    one that is not nullable is null or missing, or a time is no time. Integers are accepted for floats, but not 1.0 or
+    "1" for integers. NaN, Infinity and -Infinity (which Python's json module writes) are accepted for floats, NaN as
+    null. Decimals are text or numbers, binary is base64, dates and times of day are ISO text. Metadata `microstream:
+    epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number, also in lists and structs. Of a field that is given twice
+    the last value counts; with a decimal among the fields such a message is bad.
 
     Parameters
     ----------
@@ -73,6 +80,7 @@ class JsonDecoder:
         self._wire = pa.schema(fields)
         self._document = pa.struct(fields)
         self._parse_options = pj.ParseOptions(explicit_schema=self._wire, unexpected_field_behavior="ignore")
+        self._records = RecordReader(schema, self._wire) if RecordReader.fits(self._wire) else None
 
     def decode(self, messages: Sequence[bytes], *, latest_us: int | None = None) -> Decoded:
         """Rows of `messages`; an event time after `latest_us` (microseconds since 1970) makes a message bad."""
@@ -87,17 +95,8 @@ class JsonDecoder:
         return Decoded(table=table, bad=tuple(bad))
 
     def _decode_block(self, messages: Sequence[bytes], latest_us: int | None) -> tuple[pa.Table, list[tuple[int, str]]]:
-        read = self._parse(messages)
-        if read is None:
-            messages = [message.strip(WHITESPACE) for message in messages]
-            read = self._parse(messages)
         faults: dict[int, str] = {}
-        places = np.arange(len(messages))
-        if read is None:
-            likely = self._screen(messages, faults)
-            parts = list(self._isolate(messages, likely, faults))
-            read = pa.concat_tables([self._wire.empty_table(), *parts])
-            places = np.array([at for at in likely if at not in faults], np.int64)
+        read, places = self._read(messages, faults)
         table, broken = self._settled(read, latest_us)
         if broken:
             faults |= {int(places[row]): reason for row, reason in broken.items()}
@@ -105,6 +104,33 @@ class JsonDecoder:
             good[list(broken)] = False
             table = table.filter(pa.array(good))
         return table, sorted(faults.items())
+
+    def _read(self, messages: Sequence[bytes], faults: dict[int, str]) -> tuple[pa.Table, Places]:
+        """Rows in wire types, and the index of the message of each; the reasons of other messages go to `faults`."""
+        if self._records is None:
+            return self._read_block(messages, faults)
+        read, others = self._records.read(messages)
+        if not others:
+            return read, np.arange(len(messages))
+        faults_of_others: dict[int, str] = {}
+        more, places_of_more = self._read_block([messages[at] for at in others], faults_of_others)
+        left = np.array(others)
+        faults |= {others[at]: reason for at, reason in faults_of_others.items()}
+        places = np.concatenate([np.delete(np.arange(len(messages)), left), left[places_of_more]])
+        order = np.argsort(places)
+        return pa.concat_tables([read, more]).take(order), places[order]
+
+    def _read_block(self, messages: Sequence[bytes], faults: dict[int, str]) -> tuple[pa.Table, Places]:
+        read = self._parse(messages)
+        if read is None:
+            messages = [message.strip(WHITESPACE) for message in messages]
+            read = self._parse(messages)
+        if read is not None:
+            return read, np.arange(len(messages))
+        likely = self._screen(messages, faults)
+        parts = list(self._isolate(messages, likely, faults))
+        read = pa.concat_tables([self._wire.empty_table(), *parts])
+        return read, np.array([at for at in likely if at not in faults], np.int64)
 
     def _parse(self, messages: Sequence[bytes]) -> pa.Table | None:
         """Row i of message i, or None when any message is bad (see the proof at the top of this file)."""
@@ -141,7 +167,7 @@ class JsonDecoder:
         try:
             document = orjson.loads(message)
         except orjson.JSONDecodeError as problem:
-            return None if self._parse([message]) is not None else f"not one JSON object: {problem}"
+            return None if self._parse_alone(message) is not None else f"not one JSON object: {problem}"
         if not isinstance(document, dict):
             return f"the record is {clipped(document)}, not an object"
         return fault_of_kind(document, self._document, "")
@@ -152,6 +178,9 @@ class JsonDecoder:
         if table is not None:
             return [table]
         if len(likely) == 1:
+            table = self._parse_alone(messages[likely[0]])
+            if table is not None:
+                return [table]
             faults[likely[0]] = self._said_of(messages[likely[0]])
             return []
         half = len(likely) // 2
@@ -160,6 +189,24 @@ class JsonDecoder:
             *self._isolate(messages, likely[half:], faults),
         ]
 
+    def _parse_alone(self, message: bytes) -> pa.Table | None:
+        """The row of a message, or None: as it is, and else only its wanted fields, as Python's json reads them.
+
+        It takes the last of a field that is given twice, and numbers beyond all floats, which pyarrow.json refuses even
+        in fields that it passes over. Not where a decimal is wanted: Python does not keep all its digits.
+        """
+        table = self._parse([message])
+        if table is not None or any(map(pa.types.is_decimal, _leaves(self._document))):
+            return table
+        try:
+            document = json.loads(message.decode())
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(document, dict):
+            return None
+        wanted = {name: document[name] for name in self._wire.names if name in document}
+        return self._parse([json.dumps(wanted).encode()])
+
     def _said_of(self, message: bytes) -> str:
         """Why the parser refuses a message whose fields are of the right kinds."""
         try:
@@ -167,7 +214,7 @@ class JsonDecoder:
         except pa.ArrowInvalid as problem:
             if "decimal" in str(problem):
                 return str(problem)
-        return "a field is given twice, or the record is not strict JSON"
+        return "the record is not strict JSON, or gives a field twice"
 
     def _settled(self, read: pa.Table, latest_us: int | None) -> tuple[pa.Table, dict[int, str]]:
         """The columns of the schema, and the rows that break a rule of theirs."""
@@ -192,6 +239,15 @@ def fault_of_value(values: Any, field: pa.Field[Any], row: int) -> str:
     if pa.types.is_nested(field.type):
         return f"{field.name} holds a forbidden null, or a time that is none: {clipped(value)}"
     return f"{field.name} is {clipped(value)}, not {field.type}"
+
+
+def _leaves(kind: Any) -> Iterator[pa.DataType]:
+    """All types within `kind` that hold no others."""
+    if pa.types.is_nested(kind):
+        for at in range(kind.num_fields):
+            yield from _leaves(kind.field(at).type)
+    else:
+        yield kind
 
 
 def _are_framed(messages: Sequence[bytes]) -> bool:

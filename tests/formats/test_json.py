@@ -231,7 +231,7 @@ def test_a_message_is_one_object_and_nothing_more(message: bytes) -> None:
         (b'{"id":1,"cost":true}', "cost is True, not decimal128(8, 2)"),
         (b'{"id":1,"cost":"1.234"}', "Failed to convert JSON to decimal128(8, 2): 1.234 requires scale 3"),
         (b"[1,2]", "the record is [1, 2], not an object"),
-        (b'{"id":1,"id":2}', "a field is given twice, or the record is not strict JSON"),
+        (b'{"id":1,"id":2}', "the record is not strict JSON, or gives a field twice"),
     ],
 )
 def test_the_reason_names_the_field_and_shows_the_value(message: bytes, reason: str) -> None:
@@ -270,6 +270,38 @@ def test_text_is_a_time_in_utc_unless_it_names_another_zone(text: str, expected:
     found = JsonDecoder(schema).decode(mixed)
 
     assert found.table["t"][0].as_py().isoformat() == expected
+    assert found.bad == ()
+
+
+NARROW = pa.schema([SCHEMA.field(name) for name in ("id", "price", "ok", "name", "small")])
+WIDE = pa.schema([*NARROW, *(pa.field(f"more{at}", pa.large_string()) for at in range(5))])
+mutated = st.tuples(
+    st.sampled_from([*ODD, b'{"id":12,"price":-1.5e3,"name":"x\\u00e9","u":[1,{"k":"v"}],"ok":true,"small":-7}']),
+    st.integers(0, 80),
+    st.sampled_from([bytes([n]) for n in b'{}[]":,\\/019.eE+-tn \n\0\x7f\x80\xc3']) | st.just(b""),
+    st.booleans(),
+).map(lambda made: made[0][: made[1]] + made[2] + made[0][made[1] + made[3] :])
+
+
+@settings(deadline=None, max_examples=300)
+@given(batch=st.lists(st.one_of(written, mutated), max_size=12))
+@example(batch=[b'{"id":1,"name":"a","name":"b"}', b'{"id":2,"unknown":"\xff"}', b'{"id":3,"price":NaN}'])
+def test_what_becomes_of_a_message_does_not_depend_on_how_many_fields_are_wanted(batch: list[bytes]) -> None:
+    few = JsonDecoder(NARROW).decode(batch)
+
+    many = JsonDecoder(WIDE).decode(batch)
+
+    assert few.bad == many.bad
+    assert few.table.equals(many.table.select(NARROW.names))
+    assert few.table.schema == NARROW
+
+
+@pytest.mark.parametrize("schema", [NARROW, WIDE], ids=["narrow", "wide"])
+def test_of_a_field_that_is_given_twice_the_last_value_counts(schema: pa.Schema) -> None:
+    found = JsonDecoder(schema).decode([b'{"id":0}', b'{"id":1,"price":1e999,"id":2}', b'{"id":null,"id":3}'])
+
+    assert found.table["id"].to_pylist() == [0, 2, 3]
+    assert found.table["price"].to_pylist() == [None, float("inf"), None]
     assert found.bad == ()
 
 
