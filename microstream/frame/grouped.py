@@ -93,7 +93,8 @@ class WindowedGroups(Generic[F]):
         Parameters
         ----------
         **aggregates
-            Output column = (input column, how), or `ms.agg(...)`, which also lists what `how` may be.
+            Output column = (input column, how), `pd.NamedAgg(input column, how)`, or `ms.agg(...)`, which also lists
+            what `how` may be.
 
         Returns
         -------
