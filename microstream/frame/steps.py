@@ -60,6 +60,8 @@ class Steps:
         mask
             A condition on columns, a callable that is given the pandas frame of a batch, or a `pandas.col`.
         """
+        if isinstance(mask, str):
+            raise PlanError(f"filter({mask!r}): a condition as text goes to query(...).")
         predicate = self._resolve(mask, "filter")
         found = infer_column(predicate, self.schema, "mask", "filter")
         if not pa.types.is_boolean(found.type):

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -18,6 +18,8 @@ from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
 from microstream.clock import BEGINNING_US, END_US
 from microstream.errors import CheckpointError, PlanError
+from microstream.later import CHECKPOINT as LATER
+from microstream.later import later
 from microstream.operators.aggregate import finish
 from microstream.plan.dtypes import to_frame
 from microstream.plan.nodes import WindowAggregate
@@ -101,6 +103,11 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self._store.url}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in LATER:
+            raise later("a checkpoint", name, LATER)
+        raise AttributeError(f"Checkpoint has no attribute {name!r}", name=name, obj=self)
 
     @property
     def url(self) -> str:
