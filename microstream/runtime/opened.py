@@ -14,7 +14,7 @@ import pyarrow as pa
 from microstream.checkpoint.commit import head, read_manifest
 from microstream.checkpoint.keys import MANIFESTS, seq_of
 from microstream.checkpoint.manifest import HASH_SPACE, Manifest, OperatorState, Segment, SinkState
-from microstream.checkpoint.open import open_store
+from microstream.checkpoint.open import Location, open_store
 from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
 from microstream.clock import BEGINNING_US, END_US
 from microstream.errors import CheckpointError, PlanError
@@ -64,7 +64,7 @@ OPERATORS = {
 }
 
 
-def open_checkpoint(url: str, storage_options: Mapping[str, Any] | None = None) -> Checkpoint:
+def open_checkpoint(url: Location, storage_options: Mapping[str, Any] | None = None) -> Checkpoint:
     """Look at a checkpoint without a cluster, also while its query runs.
 
     Parameters

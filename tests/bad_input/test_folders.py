@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ from clicks import run
 from distributed import Client
 
 import microstream as ms
+
+ONCE = ms.available_now()
 
 
 def rows(*numbers: int) -> ms.StreamFrame:
@@ -37,6 +41,25 @@ def test_partition_cols_that_are_not_there_fail_when_they_are_written(
     assert str(caught.value).startswith("to_parquet(partition_cols=): ")
     assert says in str(caught.value)
     assert not (tmp_path / "table").exists()
+
+
+def test_folders_are_given_as_text_or_as_paths(client: Client, tmp_path: Path) -> None:
+    query = ms.start(rows(1).to_parquet(tmp_path / "t"), checkpoint=tmp_path / "c", client=client, trigger=ONCE)
+    query.await_termination(60)
+
+    assert ms.open_parquet(tmp_path / "t").to_table()["n"].to_pylist() == [1]
+    assert ms.open_checkpoint(tmp_path / "c").url == str(tmp_path / "c")
+
+
+@pytest.mark.parametrize("wrong", [5, True, b"folder", ["folder"]])
+def test_what_is_no_folder_is_refused_with_the_name_of_the_argument(wrong: Any) -> None:
+    for argument, write in (
+        ("checkpoint", lambda: ms.start(rows(1).to_null(), checkpoint=wrong)),
+        ("checkpoint", lambda: ms.open_checkpoint(wrong)),
+        (r"to_parquet\(path\)", lambda: rows(1).to_parquet(wrong)),
+    ):
+        with pytest.raises(ms.PlanError, match=rf"^{argument}={re.escape(repr(wrong))} is no folder or URL"):
+            write()
 
 
 def test_a_folder_with_files_of_somebody_else_is_refused_and_left_as_it_is(client: Client, tmp_path: Path) -> None:
