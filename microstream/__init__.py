@@ -18,6 +18,9 @@ else:
             return import_module("microstream.frame").__all__
         if not name.startswith("_") and name in import_module("microstream.frame").__all__:
             return getattr(import_module("microstream.frame"), name)
+        planned = import_module("microstream.later")
+        if name in planned.MODULE:
+            raise planned.later("microstream", name, planned.MODULE)
         raise AttributeError(f"module 'microstream' has no attribute {name!r}", name=name, obj=None)
 
     def __dir__():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import timedelta
 from typing import Protocol
@@ -62,7 +63,8 @@ def duration_us(text: str | timedelta, *, argument: str) -> int:
         "months and years have no fixed length."
     )
     has_unit = isinstance(text, timedelta) or (isinstance(text, str) and any(c.isalpha() or c == ":" for c in text))
-    if not has_unit:
+    # pandas reads "1MS" as a millisecond here, and as the start of a month in resample().
+    if not has_unit or (isinstance(text, str) and re.search(r"MS\b", text)):
         raise refusal
     try:
         value = pd.Timedelta(text)

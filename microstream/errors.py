@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from typing import Any, Self
 
 __all__ = [
+    "AbsentError",
     "BadRecordError",
     "CheckpointError",
     "ConnectorError",
@@ -136,6 +137,13 @@ class PlanError(MicrostreamError, ValueError):
             column=column,
             columns=tuple(names),
         )
+
+
+class AbsentError(PlanError, AttributeError):
+    """A name of pandas, or of a later version, that is not here: use what the message says.
+
+    An AttributeError too, so that `hasattr` and `getattr` work as always.
+    """
 
 
 class SettingError(MicrostreamError, ValueError):

@@ -39,7 +39,7 @@ def test_a_timedelta_is_a_duration() -> None:
     assert duration_us(pd.Timedelta("1h"), argument="every") == 3_600_000_000
 
 
-@pytest.mark.parametrize("wrong", ["10", "1.5", "ten", "", "1 month", 10, 1.5, None, "NaT", "-1s"])
+@pytest.mark.parametrize("wrong", ["10", "1.5", "ten", "", "1 month", "1MS", "1M", 10, 1.5, None, "NaT", "-1s"])
 def test_what_is_no_duration_is_refused_with_the_name_of_the_argument(wrong: Any) -> None:
     with pytest.raises(PlanError, match=r"watermark=.*10s"):
         duration_us(wrong, argument="watermark")

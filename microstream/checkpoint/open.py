@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from microstream.checkpoint.local import LocalStore
@@ -12,7 +13,10 @@ from microstream.checkpoint.objects import FsspecStore
 from microstream.checkpoint.store import ObjectStore
 from microstream.errors import PlanError
 
-__all__ = ["open_store"]
+__all__ = ["Location", "location_text", "open_store"]
+
+Location: TypeAlias = str | os.PathLike[str]
+"""A folder, or a URL."""
 
 PROTOCOLS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "abfss": "abfs", "az": "abfs"}
 """Spelling -> the one that is stored: a checkpoint at another URL than its manifest says is a copy."""
@@ -20,8 +24,15 @@ PROTOCOLS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "abfs": "abfs", "
 CLIENTS = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs"}
 
 
+def location_text(location: Location, argument: str = "checkpoint") -> str:
+    """A folder or URL as text; PlanError if it is neither text nor a path."""
+    if not isinstance(location, str | os.PathLike):
+        raise PlanError(f"{argument}={location!r} is no folder or URL. Write a path, as in '/data/totals'.")
+    return os.fspath(location)
+
+
 def open_store(
-    url: str, storage_options: Mapping[str, Any] | None = None, *, argument: str = "checkpoint"
+    url: Location, storage_options: Mapping[str, Any] | None = None, *, argument: str = "checkpoint"
 ) -> ObjectStore:
     """The store at `url`: a folder ("/data/totals", "file:///data/totals"), or a prefix in S3, GCS or Azure.
 
@@ -49,7 +60,8 @@ def open_store(
     microstream.errors.PlanError: checkpoint='hdfs://node/totals': it can be in a folder
     (/data/totals), s3://, gs:// or abfs://, where "create if absent" is known to hold. Choose one of them.
     """
-    protocol, separator, rest = str(url).partition("://")
+    url = location_text(url, argument)
+    protocol, separator, rest = url.partition("://")
     if not separator:
         return _folder(url, url, storage_options, argument)
     if protocol == "file":

@@ -104,7 +104,9 @@ class Registry:
         status = getattr(problem, "http_status_code", None)
         where = f"schema registry {self.url}, {what}"
         if status == NOT_FOUND:
-            raise UnknownSchemaError(f"{where}: there is none. Is it the registry of those who write?") from problem
+            raise UnknownSchemaError(
+                f"{where}: there is none. Name the registry that those who write use."
+            ) from problem
         if status in (CONFLICT, UNPROCESSABLE):
             raise ConnectorError(
                 f"{where}: the columns do not go with the schemas that are there: {problem}. Keep the columns "

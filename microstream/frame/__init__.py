@@ -5,6 +5,7 @@ from __future__ import annotations
 from microstream.connectors.callback.sink import Batch
 from microstream.connectors.files.visible import open_parquet
 from microstream.errors import (
+    AbsentError,
     BadRecordError,
     CheckpointError,
     ConnectorError,
@@ -31,6 +32,7 @@ from microstream.runtime.opened import Checkpoint, open_checkpoint
 from microstream.runtime.query import StreamingQuery, queries
 
 __all__ = [
+    "AbsentError",
     "BadRecordError",
     "Batch",
     "Checkpoint",

@@ -6,14 +6,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from microstream.errors import PlanError
+from microstream.errors import AbsentError, PlanError
+from microstream.later import FRAME as LATER
+from microstream.later import later
 
-__all__ = ["AbsentError", "absent", "absent_column"]
-
-
-class AbsentError(PlanError, AttributeError):
-    """A name of pandas that a stream lacks; an AttributeError too, so that `hasattr` and `getattr` work as always."""
-
+__all__ = ["absent", "absent_column"]
 
 _WINDOW = 'groupby(keys).window(ms.tumbling("1min")).agg(name=(column, how))'
 _BATCH = "map_batches(fn), which sees the rows of one batch"
@@ -92,8 +89,6 @@ _FRAME: Mapping[str, str] = {
     "isetitem": "assign(name=expression)",
     "pop": "drop(columns=...), and frame[name] for the column",
     "eval": "assign(name=expression), or query(text) for a condition",
-    "join": "merge()",
-    "merge": "ms.concat([a, b]) for rows of several streams; streams cannot be joined in this version",
     "melt": "explode() or map_rows(fn, schema=): one row becomes several",
     "stack": "explode() or map_rows(fn, schema=): one row becomes several",
     "pivot": "one aggregate per column, as in agg(a=('x', 'sum'), b=('y', 'sum'))",
@@ -146,6 +141,8 @@ _AGGREGATES = frozenset(
 
 def absent(name: str, columns: list[str]) -> Exception:
     """What to raise for the attribute `name` of a stream, which is neither a method nor one of `columns`."""
+    if name in LATER:
+        return later("a stream", name, LATER)
     if not name.startswith("_") and (name in _FRAME or hasattr(pd.DataFrame, name)):
         instead = _FRAME.get(name, f"row by row, assign(); over a time span, {_WINDOW}")
         return AbsentError(f"a stream has no .{name}. Instead: {instead}.")

@@ -1,10 +1,12 @@
-"""What to compute of each group: `(column, how)`, or `ms.agg(...)` where that is not enough."""
+"""What to compute of each group: `(column, how)`, `pd.NamedAgg`, or `ms.agg(...)` where that is not enough."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import pandas as pd
 import pyarrow as pa
 
 from microstream.errors import PlanError
@@ -26,7 +28,7 @@ class Aggregation:
     params: tuple[tuple[str, Any], ...]
 
 
-Wanted: TypeAlias = tuple[str, How] | Aggregation
+Wanted: TypeAlias = tuple[str, How] | pd.NamedAgg | Aggregation
 """What `.agg(name=...)` takes."""
 
 
@@ -66,7 +68,7 @@ def agg(column: str, how: How, *, where: Any = None, **params: Any) -> Aggregati
       page window_start          window_end  best     spread
     0    a   2026-01-01 2026-01-01 00:01:00    30  16.329932
     """
-    return Aggregation(column=column, how=how, where=where, params=tuple(sorted(params.items())))
+    return Aggregation(column=column, how=how, where=where, params=_params(params))
 
 
 def aggregate_of(name: str, wanted: Wanted, node: Node) -> Aggregate:
@@ -78,6 +80,8 @@ def aggregate_of(name: str, wanted: Wanted, node: Node) -> Aggregate:
         `wanted` is something else, or its `where` is not true or false.
     """
     match wanted:
+        case pd.NamedAgg(column=str() as column, aggfunc=str() as how) if not getattr(wanted, "args", ()):
+            return Aggregate(name=name, column=column, how=how, params=_params(getattr(wanted, "kwargs", {})))
         case (str() as column, str() as how):
             return Aggregate(name=name, column=column, how=how)
         case Aggregation(column=str() as column, how=str() as how):
@@ -92,3 +96,7 @@ def aggregate_of(name: str, wanted: Wanted, node: Node) -> Aggregate:
                 f"agg({name}={wanted!r}): give a column and what to do with it, as in {name}=('price', 'sum') or "
                 f"{name}=ms.agg('price', 'sum', where=ms.col('paid')). There are: {', '.join(HOWS)}."
             )
+
+
+def _params(named: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(named.items()))

@@ -37,7 +37,9 @@ def _unchanged(node: Node, binding: Binding) -> bool:
         match node:
             case Filter(child=child) | Watermark(child=child):
                 node = child
-            case Assign(child=child, name=name) | Explode(child=child, column=name) if name != binding.column:
+            case Assign(child=child, name=name) if name != binding.column:
+                node = child
+            case Explode(child=child, columns=names) if binding.column not in names:
                 node = child
             case Project(child=child, exprs=exprs, schema=schema):
                 at = schema.get_field_index(binding.column)

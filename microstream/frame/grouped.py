@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, Never, NoReturn, TypeVar
 
 from microstream.errors import PlanError
 from microstream.frame.aggregates import Wanted, aggregate_of
+from microstream.later import GROUPS as LATER
+from microstream.later import later
 from microstream.plan.aggregates import HOWS, Aggregate, How
 from microstream.plan.nodes import Node, Sliding, Tumbling, WindowAggregate
 
@@ -17,7 +19,7 @@ F = TypeVar("F")
 """The kind of frame that comes out: grouping knows how to make one, not what it can do."""
 
 _NO_WINDOW = (
-    "groupby without a window is not available: say when a result is final, as in "
+    "groupby without a window is not in this version: say when a result is final, as in "
     '.groupby(keys).window(ms.tumbling("1min"))'
 )
 
@@ -67,13 +69,14 @@ class GroupBy(Generic[F]):
             )
         return WindowedGroups(self._node, self._keys, spec, time, self._frame_of)
 
-    def agg(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: name a window first."""
-        raise PlanError(f"{_NO_WINDOW}.agg(...).")
+    def __getitem__(self, columns: Any) -> NoReturn:
+        raise PlanError(f"groupby(...)[{columns!r}]: {_NO_WINDOW}[columns].sum().")
 
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name in LATER:
+            raise later("groupby(...)", name, LATER)
         raise PlanError(f"groupby(...).{name}: {_NO_WINDOW}.agg(name=(column, how)), .size() or [columns].sum().")
 
 
@@ -87,13 +90,14 @@ class WindowedGroups(Generic[F]):
     _on: str
     _frame_of: Callable[[Node], F]
 
-    def agg(self, **aggregates: Wanted) -> F:
+    def agg(self, *unnamed: Never, **aggregates: Wanted) -> F:
         """One row per key and window, emitted once, when the watermark has passed the window's end.
 
         Parameters
         ----------
         **aggregates
-            Output column = (input column, how), or `ms.agg(...)`, which also lists what `how` may be.
+            Output column = (input column, how), `pd.NamedAgg(input column, how)`, or `ms.agg(...)`, which also lists
+            what `how` may be.
 
         Returns
         -------
@@ -119,7 +123,7 @@ class WindowedGroups(Generic[F]):
         0    a   2026-01-01 2026-01-01 00:01:00  2       50
         1    b   2026-01-01 2026-01-01 00:01:00  1       10
         """
-        if not aggregates:
+        if unnamed or not aggregates:
             raise PlanError("agg: name at least one output column, as in agg(total=('price', 'sum')).")
         return self._aggregate(tuple(aggregate_of(name, value, self._node) for name, value in aggregates.items()))
 
@@ -158,6 +162,8 @@ class WindowedGroups(Generic[F]):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
+        if name in LATER:
+            raise later("groupby(...).window(...)", name, LATER)
         if name in HOWS:
             raise PlanError(f"groupby(...).window(...).{name}: say of which columns, as in [columns].{name}().")
         raise PlanError(

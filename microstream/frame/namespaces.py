@@ -100,7 +100,11 @@ def _documented(space: str, name: str) -> Any:
 
 
 class Texts(Space[C]):
-    """Row-wise members of `pandas.Series.str`; `[2]` and `[1:]` are characters of each text."""
+    """Row-wise members of `pandas.Series.str`; `[2]` and `[1:]` are characters of each text.
+
+    Of lists, such as `.str.split()` gives, `[0]`, `[1:]`, `get` and `slice` are elements, `len` counts and `join` joins
+    them.
+    """
 
     __slots__ = ()
     space = "str"

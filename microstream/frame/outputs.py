@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from microstream.checkpoint.open import open_store
+from microstream.checkpoint.open import Location, open_store
 from microstream.clock import duration_us
 from microstream.connectors.callback.sink import Batch, CallbackSink
 from microstream.connectors.console.sink import ConsoleSink
@@ -144,7 +144,7 @@ class Outputs:
 
     def to_parquet(
         self,
-        path: str,
+        path: Location,
         partition_cols: str | Sequence[str] | None = None,
         every: str | None = None,
         *,

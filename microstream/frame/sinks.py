@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from microstream.checkpoint.open import Location, location_text
 from microstream.connectors.kafka.spec import KafkaSink, KafkaSource
 from microstream.connectors.memory.sink import MemorySink, NullSink
 from microstream.errors import PlanError
@@ -54,7 +55,7 @@ class StreamSink:
         self,
         *,
         name: str | None = None,
-        checkpoint: str | None = None,
+        checkpoint: Location | None = None,
         trigger: str | Trigger = "1s",
         storage_options: Mapping[str, Any] | None = None,
         lanes: int | None = None,
@@ -90,7 +91,7 @@ class StreamSink:
 def start(
     *sinks: StreamSink,
     name: str | None = None,
-    checkpoint: str | None = None,
+    checkpoint: Location | None = None,
     trigger: str | Trigger = "1s",
     storage_options: Mapping[str, Any] | None = None,
     lanes: int | None = None,
@@ -147,7 +148,7 @@ def start(
     return start_sinks(
         tuple(sink._node for sink in sinks),
         name=name,
-        checkpoint=checkpoint,
+        checkpoint=None if checkpoint is None else location_text(checkpoint),
         trigger=trigger,
         storage_options=storage_options,
         lanes=lanes,

@@ -60,6 +60,8 @@ class Steps:
         mask
             A condition on columns, a callable that is given the pandas frame of a batch, or a `pandas.col`.
         """
+        if isinstance(mask, str):
+            raise PlanError(f"filter({mask!r}): a condition as text goes to query(...).")
         predicate = self._resolve(mask, "filter")
         found = infer_column(predicate, self.schema, "mask", "filter")
         if not pa.types.is_boolean(found.type):
@@ -255,16 +257,27 @@ class Steps:
         Parameters
         ----------
         column
-            Its name.
+            Its name, or several: their elements go side by side, so the lists of a row must have one length.
         ignore_index
             Changes nothing: a stream has no index.
+
+        Raises
+        ------
+        UserFunctionError
+            While the query runs: the lists of a row have different lengths.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> orders = ms.from_pandas(pd.DataFrame({"id": [1, 2], "sku": [["a", "b"], []], "n": [[3, 1], []]}))
+        >>> orders.explode(["sku", "n"]).compute()
+           id  sku     n
+        0   1    a     3
+        1   1    b     1
+        2   2  NaN  <NA>
         """
-        names = self._names("explode", column, default=())
-        if len(names) != 1:
-            raise PlanError(
-                f"explode({column!r}): one column at a time; several side by side by map_rows(fn, schema=)."
-            )
-        return self._of(Explode(child=self._node, column=names[0]))
+        return self._of(Explode(child=self._node, columns=tuple(self._names("explode", column, default=()))))
 
     def map_batches(
         self, fn: Callable[..., Any], schema: Schema | None = None, batch_format: BatchFormat = "pandas"

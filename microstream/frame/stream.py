@@ -12,7 +12,7 @@ import pandas as pd
 from microstream.errors import PlanError
 from microstream.frame.absent import absent
 from microstream.frame.binding import Binding
-from microstream.frame.columns import Column
+from microstream.frame.columns import Column, column_name
 from microstream.frame.grouped import GroupBy, WindowedGroups
 from microstream.frame.outputs import Outputs
 from microstream.frame.results import head_of
@@ -69,9 +69,10 @@ class StreamFrame(Steps, Outputs):
             raise PlanError(f"named({id!r}): an id has letters, digits, '_', '-' and '.', and at least one of them.")
         return StreamFrame(replace(self._operator(".named()"), id=id))
 
-    def groupby(self, by: str | Sequence[str]) -> GroupBy[StreamFrame]:
+    def groupby(self, by: str | Column | Sequence[str | Column]) -> GroupBy[StreamFrame]:
         """Rows by key, for `.window(...).agg(...)`; null keys are a group of their own."""
-        keys = [by] if isinstance(by, str) else list(by)
+        several = isinstance(by, list | tuple | pd.Index)
+        keys = [column_name(key, self._node, "groupby") for key in (by if several else [by])]
         if not keys:
             raise PlanError("groupby: name at least one key column.")
         self._require("groupby", keys)

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from microstream.errors import InternalError
+from microstream.operators.exploding import explode
 from microstream.operators.failure import UserFunctionFailed, guarded
 from microstream.operators.per_row import map_rows
 from microstream.operators.rows import Rows, concat_rows
@@ -77,7 +76,7 @@ def apply(node: Node, inputs: tuple[Rows | None, ...], instances: Instances) -> 
         case Assign():
             out = _assign(node, filled[0])
         case Explode():
-            out = _explode(node, filled[0])
+            out = explode(node, filled[0])
         case MapBatches():
             out = _map_batches(node, filled[0], instances)
         case MapRows():
@@ -110,24 +109,6 @@ def _assign(node: Assign, rows: Rows) -> Rows:
     if at < 0:
         return rows.carry(rows.table.append_column(field, column))
     return rows.carry(rows.table.set_column(at, field, column))
-
-
-def _explode(node: Explode, rows: Rows) -> Rows:
-    lists: Any = rows.table.column(node.column).combine_chunks()
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy().astype(np.int64)
-    repeats = np.maximum(lengths, 1)
-    elements = lists.flatten()
-    if not lengths.all():
-        filled = np.repeat(lengths > 0, repeats)
-        elements = elements.take(pa.array(np.cumsum(filled) - 1, mask=~filled))
-    positions = np.repeat(np.arange(len(rows)), repeats)
-    # The lists themselves are not taken: repeated, they would be many times the rows.
-    columns: list[Any] = [
-        elements if name == node.column else rows.table.column(name).take(positions) for name in rows.table.column_names
-    ]
-    at = rows.table.schema.get_field_index(node.column)
-    table = pa.Table.from_arrays(columns, schema=rows.table.schema.set(at, node.schema.field(at)))
-    return Rows(table=table, origin=None if rows.origin is None else rows.origin[positions])
 
 
 def _map_batches(node: MapBatches, rows: Rows, instances: Instances) -> Rows:

@@ -30,6 +30,7 @@ from microstream.plan.dtypes import (
     to_series,
 )
 from microstream.plan.kernels import Vector, apply
+from microstream.plan.listwise import on_lists
 from microstream.plan.rowwise import SYMBOLS, UFUNC, access, call
 from microstream.plan.splitting import split
 
@@ -213,9 +214,15 @@ def _value(expr: Expr, table: pa.Table) -> Any:
             fast = None if kwargs else apply(name, values)
             return fast or call(name, [_pandas(v) for v in values], _keywords(kwargs, table))
         case Accessor(space, name, args, kwargs):
-            values = [_value(arg, table) for arg in args]
-            fast = split(values) if (space, name) == ("str", "split") and not kwargs else None
-            return fast or access(space, name, [_pandas(v) for v in values], _keywords(kwargs, table))
+            values, named = [_value(arg, table) for arg in args], _keywords(kwargs, table)
+            fast = _of_text(name, values, named) if space == "str" else None
+            return fast or access(space, name, [_pandas(v) for v in values], named)
+
+
+def _of_text(name: str, args: list[Any], kwargs: Mapping[str, Any]) -> Vector | None:
+    """What Arrow can do of `.str`; None where pandas must do it."""
+    fast = split(args) if name == "split" and not kwargs else None
+    return fast or on_lists(name, args, kwargs)
 
 
 def _natural(value: Vector | pd.Series[Any]) -> ArrowColumn | pd.Series[Any]:

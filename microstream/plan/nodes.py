@@ -132,26 +132,32 @@ class Assign:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explode:
-    """One row per element of list column `column`; an empty or null list gives one row with null (as pandas)."""
+    """One row per element of the list columns `columns`, side by side; an empty or null list counts as one null.
+
+    As in pandas, the lists of a row must have one length.
+    """
 
     child: Node
-    column: str
+    columns: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _require("explode", self.column, self.child.schema)
-        kind = self.child.schema.field(self.column).type
-        if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-            raise PlanError(f"explode({self.column!r}): the column has type {kind}, not a list.")
+        if not self.columns:
+            raise PlanError("explode: name at least one list column.")
+        for name in self.columns:
+            _require("explode", name, self.child.schema)
+            if self.columns.count(name) > 1:
+                raise PlanError(f"explode: column {name!r} is named twice.")
+            kind = self.child.schema.field(name).type
+            if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+                raise PlanError(f"explode({name!r}): the column has type {kind}, not a list.")
 
     @property
     def schema(self) -> pa.Schema:
-        at = self.child.schema.get_field_index(self.column)
-        kind: Any = self.child.schema.field(at).type
-        return self.child.schema.set(at, pa.field(self.column, kind.value_type))
+        return pa.schema([_element(field) if field.name in self.columns else field for field in self.child.schema])
 
     @property
     def event_time(self) -> str | None:
-        return None if self.column == self.child.event_time else self.child.event_time
+        return self.child.event_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -407,6 +413,11 @@ def _kept_time(column: str | None, schema: pa.Schema) -> str | None:
     """`column`, if it is still a time in `schema`."""
     kept = column is not None and column in schema.names and schema.field(column).type == TIME
     return column if kept else None
+
+
+def _element(field: pa.Field[Any]) -> pa.Field[Any]:
+    kind: Any = field.type
+    return pa.field(field.name, kind.value_type)
 
 
 def _types(schema: pa.Schema) -> dict[str, str]:

@@ -178,8 +178,8 @@ def _read(node: Node, wanted: set[str]) -> tuple[tuple[Node, set[str]], ...]:
         case Assign(child=child, expr=expr):
             below = wanted & set(child.schema.names)
             return ((child, below if _is_dead(node, wanted) else below | _used(expr, child)),)
-        case Explode(child=child, column=column):
-            return ((child, wanted | {column}),)
+        case Explode(child=child, columns=columns):
+            return ((child, wanted | set(columns)),)
         case Watermark(child=child, column=column):
             return ((child, wanted | {column}),)
         case MapBatches(child=child) | MapRows(child=child):

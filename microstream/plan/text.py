@@ -58,8 +58,8 @@ def describe(node: Node) -> str:
             return f"select {', '.join(name if name == e else f'{name} = {e}' for name, e in pairs)}"
         case Assign(name=name, expr=expr):
             return f"assign {name} = {expr}"
-        case Explode(column=column):
-            return f"explode {column}"
+        case Explode(columns=names):
+            return f"explode {', '.join(names)}"
         case MapBatches(fn=fn, batch_format=batch_format):
             return f"map_batches {callable_name(fn)} on {batch_format}"
         case MapRows(fn=fn):

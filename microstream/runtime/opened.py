@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -14,10 +14,12 @@ import pyarrow as pa
 from microstream.checkpoint.commit import head, read_manifest
 from microstream.checkpoint.keys import MANIFESTS, seq_of
 from microstream.checkpoint.manifest import HASH_SPACE, Manifest, OperatorState, Segment, SinkState
-from microstream.checkpoint.open import open_store
+from microstream.checkpoint.open import Location, open_store
 from microstream.checkpoint.store import NotFoundError, ObjectStore, StoreError
 from microstream.clock import BEGINNING_US, END_US
 from microstream.errors import CheckpointError, PlanError
+from microstream.later import CHECKPOINT as LATER
+from microstream.later import later
 from microstream.operators.aggregate import finish
 from microstream.plan.dtypes import to_frame
 from microstream.plan.nodes import WindowAggregate
@@ -62,7 +64,7 @@ OPERATORS = {
 }
 
 
-def open_checkpoint(url: str, storage_options: Mapping[str, Any] | None = None) -> Checkpoint:
+def open_checkpoint(url: Location, storage_options: Mapping[str, Any] | None = None) -> Checkpoint:
     """Look at a checkpoint without a cluster, also while its query runs.
 
     Parameters
@@ -101,6 +103,11 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self._store.url}>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in LATER:
+            raise later("a checkpoint", name, LATER)
+        raise AttributeError(f"Checkpoint has no attribute {name!r}", name=name, obj=self)
 
     @property
     def url(self) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 
 from microstream.checkpoint.store import ObjectStore
 from microstream.errors import PlanError
+from microstream.later import QUERY as LATER
+from microstream.later import later
 from microstream.observe.lag import lag_frame
 from microstream.observe.notebook import Drawn, has_live_cells, query_html, show_live
 from microstream.plan.dtypes import to_frame
@@ -43,6 +45,11 @@ class QueryView(ABC):
     _lock: threading.Lock
     _noticed: threading.Event
     _ended: threading.Event
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name in LATER:
+            raise later("a query", name, LATER)
+        raise AttributeError(f"StreamingQuery has no attribute {name!r}", name=name, obj=self)
 
     @abstractmethod
     def _ask(self, question: Callable[[Driver], Coroutine[Any, Any, T]]) -> T | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from clicks import append, clicks, numbers, record, run, topic, until, whole
+from clicks import SCHEMA, append, clicks, numbers, record, run, topic, until, whole
 from distributed import Client
 
 import microstream as ms
@@ -87,6 +89,54 @@ def test_where_retention_overtook_the_checkpoint_the_query_stops_or_goes_on_as_i
     for part in ("query copy", "3 records are lost", 'on_data_loss="skip"', "raise retention.ms"):
         assert part in str(error)
     assert before == list(range(5))
+    assert numbers(broker, sink) == [*range(5), *range(8, 15)]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A step that says when it is reached, and then lets rows through once it is open."""
+
+    folder: Path
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        (self.folder / "reached").touch()
+        until((self.folder / "open").exists, "the gate to be opened")
+        return batch
+
+    def overtake(self, broker: Broker, source: str) -> None:
+        """Append records 5 to 14 and delete those before 8, while a batch with the first 5 stands at the gate."""
+        until((self.folder / "reached").exists, "the first batch to reach the gate")
+        append(broker, source, range(5, 15))
+        broker.delete_records(source, 0, before=8)
+        (self.folder / "open").touch()
+
+
+@pytest.mark.parametrize("told", ["fail", "skip"])
+def test_where_retention_overtakes_a_query_that_runs_it_stops_or_goes_on_as_it_was_told(
+    broker: Broker, client: Client, tmp_path: Path, told: str
+) -> None:
+    source, sink, gate = topic(broker), topic(broker, "out"), Gate(tmp_path)
+    append(broker, source, range(5))
+
+    def start(on_data_loss: str) -> ms.StreamingQuery:
+        rows = clicks(broker, source, on_data_loss=on_data_loss).map_batches(gate, schema=SCHEMA)
+        where = {"checkpoint": str(tmp_path / "ck"), "client": client, "name": "copy"}
+        return ms.start(rows.to_kafka(sink), trigger=ms.continuously(), **where)
+
+    query = start(told)
+    gate.overtake(broker, source)
+    if told == "fail":
+        with pytest.raises(ms.OffsetExpiredError) as caught:
+            query.await_termination(60)
+        error = caught.value
+        assert (error.partition, error.wanted, error.earliest) == (f"{source}-0", 5, 8)
+        for part in ("query copy", f"{source}-0 offset 5", "3 records are lost", 'on_data_loss="skip"'):
+            assert part in str(error)
+        assert not set(numbers(broker, sink)) - set(range(5))
+        query = start("skip")
+    query.process_all_available()
+    query.stop()
+
     assert numbers(broker, sink) == [*range(5), *range(8, 15)]
 
 

@@ -154,6 +154,36 @@ def test_a_row_whose_value_does_not_fit_the_declared_type_is_named(broker: Broke
     assert "n13" in str(caught.value)
 
 
+class Model:
+    """Scores users, but cannot stand one of the rows."""
+
+    def __call__(self, batch: pd.DataFrame) -> pd.DataFrame:
+        if (batch["n"] == 117).any():
+            raise FloatingPointError("the score of 117 is not finite")
+        return batch[["user", "n"]].assign(score=batch["n"] / 2)
+
+
+def test_a_model_that_fails_on_row_17_of_a_batch_is_told_with_the_offset_of_its_record(
+    broker: Broker, client: Client, tmp_path: Path
+) -> None:
+    source, sink = topic(broker), topic(broker, "out")
+    append(broker, source, range(100))
+    scored = clicks(broker, source).map_batches(Model, schema=ROW | {"score": "float64"}).to_kafka(sink)
+    run(scored, client, tmp_path / "ck", name="scores")
+    append(broker, source, range(100, 150))
+
+    with pytest.raises(ms.UserFunctionError) as caught:
+        run(scored, client, tmp_path / "ck", name="scores")
+    passing = clicks(broker, source, skip=[(f"{source}-0", 117)]).map_batches(Model, schema=ROW | {"score": "float64"})
+    run(passing.to_kafka(sink), client, tmp_path / "ck", name="scores")
+
+    error = caught.value
+    assert (error.batch, error.position) == (1, f"{source}-0 offset 117")
+    for part in ("query scores, batch 1", "Model", "the score of 117 is not finite", f"skip=[('{source}-0', 117)]"):
+        assert part in str(error)
+    assert numbers(broker, sink) == [n for n in range(150) if n != 117]
+
+
 def test_a_class_that_cannot_be_set_up_is_an_error_of_its_author(broker: Broker, client: Client) -> None:
     source = topic(broker)
     append(broker, source, range(3))

@@ -1,4 +1,4 @@
-"""Processes under test: runs of `app.py`, and a Dask cluster as a user would start it by hand."""
+"""Processes under test: runs of the programs beside this file, and a Dask cluster as a user would start it by hand."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def until(condition: Callable[[], bool], what: str, timeout_s: float = PATIENCE_
 
 
 class Program:
-    """One run of the app; its output goes to `log`."""
+    """One run of `app`; its output goes to `log`."""
 
-    def __init__(self, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, arguments: Sequence[str], log: Path, app: Path = APP) -> None:
         self._log = log
-        self._process = _spawn([str(APP), *arguments], log)
+        self._process = _spawn([str(app), *arguments], log)
 
     @property
     def pid(self) -> int:

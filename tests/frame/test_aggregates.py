@@ -88,6 +88,17 @@ def test_several_selected_columns_are_aggregated_alike() -> None:
     assert minutes()["ms"].std().compute()["ms"].iloc[0] == pytest.approx(20.0)
 
 
+def test_named_aggregates_of_pandas_are_taken_as_they_are() -> None:
+    found = minutes().agg(
+        total=pd.NamedAgg("ms", "sum"),
+        most=pd.NamedAgg(column="ms", aggfunc="max"),
+        spread=pd.NamedAgg("ms", "std", ddof=0),
+    )
+
+    wanted = minutes().agg(total=("ms", "sum"), most=("ms", "max"), spread=ms.agg("ms", "std", ddof=0))
+    pd.testing.assert_frame_equal(found.compute(), wanted.compute())
+
+
 @pytest.mark.parametrize(
     ("wanted", "message"),
     [
@@ -96,6 +107,10 @@ def test_several_selected_columns_are_aggregated_alike() -> None:
         (("page", "std"), "needs numbers"),
         (("page", "any"), "true and false"),
         ("sum", r"ms\.agg\("),
+        (pd.NamedAgg("ms", "median"), "no aggregate 'median'"),
+        (pd.NamedAgg("ms", sum), "give a column and what to do with it"),
+        (pd.NamedAgg("ms", "std", 0), "give a column and what to do with it"),
+        (pd.NamedAgg("ms", "std", q=0), "It takes: ddof"),
         (ms.agg("ms", "sum", ddof=1), "It takes none"),
         (ms.agg("ms", "std", q=1), "It takes: ddof"),
         (ms.agg("ms", "std", ddof=0.5), "whole number"),

@@ -148,6 +148,27 @@ def test_methods_of_text_give_what_pandas_gives(data: pd.DataFrame, batches: int
         assert plain(found[name]) == plain(build(data["s"])), name
 
 
+WORDS: Mapping[str, Build] = {
+    "first": lambda s: s.str.split(" ").str[0],
+    "last": lambda s: s.str.split(" ").str.get(-1),
+    "rest": lambda s: s.str.split(" ").str[1:],
+    "backwards": lambda s: s.str.split(r"\s+").str[::-1].str.join("/"),
+    "n": lambda s: s.str.split().str.len(),
+    "joined": lambda s: s.str.findall("[ab]").str.join("-").str.upper(),
+}
+
+
+@given(data=frames(), batches=st.integers(1, 3))
+@settings(deadline=None, max_examples=10)
+def test_parts_of_a_text_are_reached_by_str_as_in_pandas(data: pd.DataFrame, batches: int) -> None:
+    data["s"] = data["s"].fillna("")  # pandas has no second .str for a column of nothing but nulls
+
+    found = streamed(lambda f: f.select("row", **{n: b(ms.col("s")) for n, b in WORDS.items()}), data, batches)
+
+    for name, build in WORDS.items():
+        assert plain(found[name]) == plain(build(data["s"])), name
+
+
 @given(data=frames(), batches=st.integers(1, 3))
 @settings(deadline=None, max_examples=5)
 def test_parts_of_times_and_durations_give_what_pandas_gives(data: pd.DataFrame, batches: int) -> None:
@@ -247,6 +268,7 @@ def test_the_first_element_of_lists() -> None:
         (lambda c: np.modf(c), "NumPy's own element-wise"),
         (lambda c: np.add.reduce(c), "NumPy's own element-wise"),
         (lambda c: ms.from_pandas(pd.DataFrame({"x": ["a b"]})).assign(y=c.str.split(expand=True)), "sample"),
+        (lambda c: ms.from_pandas(pd.DataFrame({"x": ["a b"]})).assign(y=c.str.split().str.upper()), "these are lists"),
         (lambda c: ms.from_pandas(pd.DataFrame({"x": [1.0]})).assign(y=c.fillna("none")), "sample"),
         (lambda c: ms.from_pandas(pd.DataFrame({"x": [1.0]})).assign(y=c.where(c > 0, "none")), "object"),
     ],

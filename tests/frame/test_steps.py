@@ -105,6 +105,7 @@ FRAME = pd.DataFrame(
         "s": ["a", None],
         "x": [1, 2],
         "ts": pd.date_range("2026-01-01", periods=2),
+        "tags": [["a"], ["b", "c"]],
     }
 )
 
@@ -124,6 +125,10 @@ FRAME = pd.DataFrame(
         (lambda f: f.query("'a' in s"), "write a column in a list"),
         (lambda f: f.query(""), "give a condition"),
         (lambda f: f.query("x.mean() > 1"), "mean is not available"),
+        (lambda f: f.filter("x > 1"), r"goes to query\("),
+        (lambda f: f.groupby("x")["n"], "without a window"),
+        (lambda f: f.groupby(f["x"] + 1), "give names"),
+        (lambda f: f.groupby("x").window(ms.tumbling("1s")).agg({"n": "sum"}), "name at least one output column"),
         (lambda f: f.dropna(subset="nope"), "no column 'nope'"),
         (lambda f: f.dropna(how="some"), "'any' or 'all'"),
         (lambda f: f.dropna(how="all", thresh=1), "not both"),
@@ -138,7 +143,9 @@ FRAME = pd.DataFrame(
         (lambda f: f.rename(columns=str.upper, axis="index"), "no index"),
         (lambda f: f.drop("x", axis=0), "no index"),
         (lambda f: f.drop("x", errors="coerce"), "'raise' or 'ignore'"),
-        (lambda f: f.explode(["n", "s"]), "one column at a time"),
+        (lambda f: f.explode([]), "at least one list column"),
+        (lambda f: f.explode(["tags", "tags"]), "'tags' is named twice"),
+        (lambda f: f.explode(["tags", "x"]), "int64, not a list"),
         (lambda f: f.select(f["x"] + 1), "what is computed needs one"),
         (lambda f: f.assign(y=[1, 2]), "list has no rows"),
         (lambda f: f[pd.Series([True, False])], "Series has no rows"),
@@ -166,6 +173,7 @@ def test_types_follow_from_the_plan_and_not_from_the_data() -> None:
         "s": "str",
         "x": "int64",
         "ts": "datetime64[us]",
+        "tags": "list<item: large_string>[pyarrow]",
         "w": "Int64",
         "y": "float64",
     }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import microstream as ms
-from microstream.errors import PlanError
+from microstream.errors import PlanError, UserFunctionError
 
 BIDS = pd.DataFrame(
     {
@@ -73,6 +73,41 @@ def test_explode_gives_a_row_per_element_and_null_for_empty_lists() -> None:
     found = bids().explode("tags").select("auction", "tags").compute()
 
     assert found.fillna("-").to_numpy().tolist() == [[1, "a"], [1, "b"], [1, "-"], [2, "-"], [3, "c"]]
+
+
+PARTS = st.lists(st.tuples(st.none() | st.integers(0, 9), st.none() | st.sampled_from("xy")), max_size=3)
+
+
+@given(rows=st.lists(st.tuples(PARTS, st.booleans(), st.booleans()), min_size=1, max_size=8), batches=st.integers(1, 3))
+@settings(deadline=None, max_examples=50)
+def test_several_lists_explode_side_by_side_as_in_pandas(
+    rows: list[tuple[list[tuple[int | None, str | None]], bool, bool]], batches: int
+) -> None:
+    """Lists of no or one element may also be null: in pandas, all of these become one row."""
+    lists = {"a": pd.ArrowDtype(pa.list_(pa.int64())), "b": pd.ArrowDtype(pa.list_(pa.large_string()))}
+    data = pd.DataFrame({"id": range(len(rows))})
+    data["a"] = [None if no_a and not parts else [a for a, _ in parts] for parts, no_a, _ in rows]
+    data["b"] = [None if no_b and len(parts) < 2 else [b for _, b in parts] for parts, _, no_b in rows]
+
+    found = ms.from_pandas(data.astype(lists), batches=batches).explode(["b", "a"]).compute()
+
+    assert plain_rows(found) == plain_rows(data.explode(["b", "a"]))
+
+
+def test_lists_of_one_row_that_differ_in_length_are_told_with_the_record() -> None:
+    data = pd.DataFrame({"a": [["x"], ["x", "y"], []], "b": [[1], [2], None]})
+
+    with pytest.raises(UserFunctionError) as caught:
+        ms.from_pandas(data, batches=3).explode(["a", "b"]).compute()
+
+    assert caught.value.operator == "explode"
+    assert caught.value.position.endswith("offset 1")
+    assert "must have one length to stand side by side, but 'a' has 2, 'b' has 1 elements" in str(caught.value)
+
+
+def plain_rows(frame: pd.DataFrame) -> list[list[str]]:
+    rows = frame.itertuples(index=False, name=None)
+    return sorted(["" if pd.isna(value) else str(value) for value in row] for row in rows)
 
 
 def test_map_batches_learns_its_columns_or_is_told_them() -> None:

@@ -105,7 +105,7 @@ def test_explode_gives_the_rows_of_pandas_and_repeats_origins(lists: list[list[s
     rows = whole.take(np.arange(min(skip, len(lists) - 1), len(lists)))
     frame = pd.DataFrame({"x": rows.table["x"].to_pylist(), "tags": rows.table["tags"].to_pylist()})
 
-    out = applied(Explode(child=LISTS, column="tags"), rows)
+    out = applied(Explode(child=LISTS, columns=("tags",)), rows)
 
     expected = frame.explode("tags")
     assert out.table["x"].to_pylist() == expected["x"].to_list()
@@ -117,7 +117,7 @@ def test_explode_gives_the_rows_of_pandas_and_repeats_origins(lists: list[list[s
 def test_a_list_column_explodes_without_others_beside_it() -> None:
     node = source(tags=LISTS.schema.field("tags").type)
 
-    out = applied(Explode(child=node, column="tags"), rows_of(node, tags=[["a", "b"], [], None, ["c"]]))
+    out = applied(Explode(child=node, columns=("tags",)), rows_of(node, tags=[["a", "b"], [], None, ["c"]]))
 
     assert out.table["tags"].to_pylist() == ["a", "b", None, None, "c"]
 

@@ -185,7 +185,7 @@ def test_lists_become_rows_before_they_are_counted() -> None:
     schema = SCHEMA.set(1, pa.field("value", pa.list_(pa.int64())))
     lists = MapBatches(child=frames([("a", 3, 1), ("a", 2, 2)], [("b", 0, 3)]), fn=listed, schema=schema)
 
-    result = compute(to_memory(out=totals(Explode(child=lists, column="value"))))
+    result = compute(to_memory(out=totals(Explode(child=lists, columns=("value",)))))
 
     assert [row[:6] for row in tuples(result["out"])] == [("a", 0, 10, 5, 5, 4), ("b", 0, 10, 1, 0, 0)]
 

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from pyarrow import fs
 
-from microstream.checkpoint.open import open_store
+from microstream.checkpoint.open import Location, open_store
 from microstream.connectors.files.log import LogEntry, entries_of, owner_of, reaching, text_schema
 from microstream.errors import ConnectorError
 
 __all__ = ["open_parquet"]
 
 
-def open_parquet(path: str, storage_options: Mapping[str, Any] | None = None) -> ds.Dataset:
+def open_parquet(path: Location, storage_options: Mapping[str, Any] | None = None) -> ds.Dataset:
     """The rows of all committed batches that `to_parquet(path)` wrote until now, each exactly once.
 
     Any tool can read the folder by its `*.parquet` files too; but after a failure there may be files of attempts that

@@ -236,8 +236,9 @@ def _judge(taken: Sequence[Taken], bad: Sequence[BadRecord], policy: BadRecords)
             log.warning("%s offset %d dropped: %s. Record: %s", record.partition, record.offset, record.reason, shown)
             continue
         raise BadRecordError(
-            f"source {taken[0].range.source!r}, {record.partition} offset {record.offset}: {record.reason}. Record: "
-            f"{shown}. Pass it with skip=[({record.partition!r}, {record.offset})], or all such records with "
+            f"source {taken[0].range.source!r}, {record.partition} offset {record.offset}: "
+            f"{record.reason.rstrip('.')}. Record: {shown}. Pass it with "
+            f"skip=[({record.partition!r}, {record.offset})], or all such records with "
             "on_bad_record='drop' or, to keep them in a topic, 'dead_letter'.",
             partition=record.partition,
             offset=record.offset,
