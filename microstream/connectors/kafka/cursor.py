@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 __all__ = ["Cursor", "partition_of", "place_of"]
 
 MOST_KEPT = 50_000
@@ -49,7 +51,10 @@ class Cursor:
         self, offsets: Iterable[int], values: Sequence[bytes | None], details: Mapping[str, Sequence[Any]] = NOTHING
     ) -> None:
         """One record or more in offset order, all at or after `position`; always with details of the same names."""
-        self.offsets.extend(offsets)
+        if isinstance(offsets, range):
+            self.offsets.frombytes(np.arange(offsets.start, offsets.stop, dtype=np.int64).tobytes())
+        else:
+            self.offsets.extend(offsets)
         self.values.extend(values)
         for name, found in details.items():
             self.details.setdefault(name, []).extend(found)

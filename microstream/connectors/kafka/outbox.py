@@ -19,7 +19,7 @@ from microstream.errors import BadRecordError
 from microstream.formats.keys import encode_keys
 from microstream.formats.protocol import Encoder
 
-__all__ = ["HEADED", "OUTSIDE", "RECORDS", "RecordRules", "TopicLimits", "chunk_bounds", "headers_of", "records_of"]
+__all__ = ["HEADED", "OUTSIDE", "RECORDS", "RecordRules", "TopicLimits", "chunk_bounds", "headers_of"]
 
 OUTSIDE = ("_key", "_headers")
 """Columns that are never part of a record's value."""
@@ -60,20 +60,20 @@ class TopicLimits:
     ahead_ms: int = DEFAULT_AHEAD_MS
     behind_ms: int | None = None
 
-    def accepted(self, time_ms: int | None, now_ms: int) -> int:
-        """The record time to send for an event time: the nearest that the broker accepts; 0 means "now".
+    def accepted(self, times_ms: pa.ChunkedArray[Any], now_ms: int) -> list[int]:
+        """The record times to send for event times: the nearest that the broker accepts; for null 0, which means "now".
 
         Kafka 4 refuses the whole transaction for one record that is an hour ahead, so that a single early row would
         stop the sink for ever.
 
-        >>> TopicLimits().accepted(1_000, now_ms=2_000), TopicLimits().accepted(10_000_000, now_ms=2_000)
-        (1000, 3542000)
+        >>> TopicLimits().accepted(pa.chunked_array([[1_000, None, 10_000_000]]), now_ms=2_000)
+        [1000, 0, 3542000]
         """
-        if time_ms is None:
-            return 0
-        oldest = 1 if self.behind_ms is None else now_ms - self.behind_ms + SLACK_MS
+        oldest = 1 if self.behind_ms is None else max(1, now_ms - self.behind_ms + SLACK_MS)
         newest = now_ms + max(0, self.ahead_ms - SLACK_MS)
-        return max(1, oldest, min(time_ms, newest))
+        within = pc.max_element_wise(pc.min_element_wise(times_ms, newest, skip_nulls=False), oldest, skip_nulls=False)
+        accepted: list[int] = pc.fill_null(within, 0).to_pylist()
+        return accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,11 +173,6 @@ def chunk_bounds(rows: pa.Table) -> tuple[int, ...]:
         before = int(filled[start - 1])
         bounds.append(start)
     return tuple(bounds) or (0,)
-
-
-def records_of(rows: pa.Table) -> Iterator[tuple[bytes | None, bytes | None, int | None]]:
-    """(key, value, time in milliseconds) of each row."""
-    return zip(*(rows[name].to_pylist() for name in RECORDS.names), strict=True)
 
 
 def headers_of(rows: pa.Table) -> Iterator[Any] | None:
