@@ -31,6 +31,15 @@ __all__ = ["Broker", "NoBrokerError", "Stored", "consume_all", "produce", "uniqu
 
 KAFKA_VERSION = "4.1.0"
 READY_S = 60.0
+JAVA = (
+    "-Xmx1g",
+    "-Xms256m",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+UseSerialGC",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+)
+"""A broker of tests lives for minutes: Java's optimising compiler would take a core for the first of them, and repay it
+later. On two cores that was the greatest part of the latency that was measured."""
 SERVER = """\
 process.roles=broker,controller
 node.id=1
@@ -228,8 +237,7 @@ class Broker:
         return AdminClient(settings)
 
     def _java(self, main: str) -> list[str]:
-        quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
-        return ["java", "-Xmx1g", "-Xms256m", quiet, "-cp", f"{self._jars}/*", main]
+        return ["java", *JAVA, "-cp", f"{self._jars}/*", main]
 
     def _control(self) -> Path:
         if self._folder is None:
