@@ -72,6 +72,7 @@ def step(
     merge: Merge,
     most_runs: int = MOST_RUNS,
     blocks: bool = True,
+    unique: bool = False,
 ) -> Step:
     """Take in a batch's partials, close windows that end at or before `watermark_us` (semantics 15).
 
@@ -86,7 +87,7 @@ def step(
         Partials of the batch by pane, in any order; None for none.
     window
         Of the operator.
-    watermark_us, batch, merge, most_runs
+    watermark_us, batch, merge, most_runs, unique
         See `state.lane.step`.
     blocks
         Whether to keep blocks: not where merging does not make states smaller (lists).
@@ -97,7 +98,7 @@ def step(
     before = state.blocks if isinstance(state, PaneState) else _built(state, window, height, merge)
     fresh = None
     if delta is not None and delta.num_rows:
-        fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0, by=PANE)
+        fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0, by=PANE, unique=unique)
         if fresh.min_end_us <= window.expired_us(state.closed_before_us):
             raise InternalError(f"batch {batch} has rows of a pane whose windows closed: {fresh.min_end_us}")
     levels = _rolled(
@@ -126,7 +127,7 @@ def step(
 
 def _built(state: WindowState, window: Sliding, height: int, merge: Merge) -> tuple[tuple[LaneRun, ...], ...]:
     """The blocks of a state that was loaded."""
-    table = merged([run.table for run in state.runs], merge)
+    table = merged([run.table for run in state.runs], merge, unique=True)
     held = None if table is None else LaneRun.of(table, batch=0, lo=state.lo, level=0, by=PANE)
     empty: tuple[tuple[LaneRun, ...], ...] = ((),) * (1 + height)
     return _rolled(empty, held, window, merge, since_us=state.closed_before_us, until_us=state.closed_before_us)
