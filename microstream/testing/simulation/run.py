@@ -31,7 +31,7 @@ from microstream.testing.simulation.loop import Stuck
 from microstream.testing.simulation.mishaps import Mishap, flip_a_bit, pin_now_and_then, raise_a_zombie, roll_back
 from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query, sink_topics
 from microstream.testing.simulation.scenario import Scenario, draw
-from microstream.testing.simulation.seams import on_this_thread
+from microstream.testing.simulation.seams import no_garbage_collection, on_this_thread
 from microstream.testing.simulation.sink import rows_of
 from microstream.testing.simulation.source import Topic
 from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
@@ -65,7 +65,8 @@ class Outcome:
 
 def simulate(seed: int) -> Outcome:
     """Run `seed`. The same seed gives the same outcome, trace included."""
-    return Simulation(seed).outcome()
+    with no_garbage_collection():
+        return Simulation(seed).outcome()
 
 
 class Listener:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from microstream.connectors.kafka import writer
 
-__all__ = ["on_this_thread", "replaced"]
+__all__ = ["no_garbage_collection", "on_this_thread", "replaced"]
 
 
 @contextmanager
@@ -31,3 +32,16 @@ def on_this_thread() -> Iterator[None]:
 
     with replaced(writer, "within", within):
         yield
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Cycles are left alone inside, and collected at the end: inside, it would be at moments that no seed determines."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+            gc.collect(1)
