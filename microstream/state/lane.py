@@ -95,6 +95,10 @@ class LaneRun:
         """Last window end; the run is not empty."""
         return int(self.ends_us[-1])
 
+    def lasts_beyond(self, watermark_us: int) -> bool:
+        """Whether `after` has rows."""
+        return bool(self.rows) and self.max_end_us > watermark_us
+
     def until(self, watermark_us: int) -> pa.Table:
         """Rows of windows that end at or before `watermark_us`; no copy."""
         return self.table.slice(0, int(self.bounds[self._closed(watermark_us)]))
@@ -118,7 +122,7 @@ class LaneRun:
         return replace(self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows)
 
     def _closed(self, watermark_us: int) -> int:
-        return int(np.searchsorted(self.ends_us, watermark_us, side="right"))
+        return int(self.ends_us.searchsorted(watermark_us, side="right"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -214,8 +218,9 @@ def step(
     before = state.runs if fresh is None else (*state.runs, fresh)
     closing = [run for run in before if run.rows and run.min_end_us <= watermark_us]
     closed = merged([run.until(watermark_us) for run in closing], merge, unique=all(run.unique for run in closing))
-    still_open = tuple(run for run in (run.after(watermark_us) for run in state.runs) if run.rows)
-    added, kept = add(still_open, None if fresh is None else fresh.after(watermark_us), merge, most_runs)
+    still_open = tuple(run.after(watermark_us) for run in state.runs if run.lasts_beyond(watermark_us))
+    left = None if fresh is None or not fresh.lasts_beyond(watermark_us) else fresh.after(watermark_us)
+    added, kept = add(still_open, left, merge, most_runs)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
     return Step(
@@ -229,8 +234,8 @@ def step(
 def add(
     runs: tuple[LaneRun, ...], fresh: LaneRun | None, merge: Merge, most_runs: int, *, by: str = END
 ) -> tuple[LaneRun | None, tuple[LaneRun, ...]]:
-    """The run that the batch adds (None where `fresh` has no rows), and the older ones that stay beside it."""
-    if fresh is None or not fresh.rows:
+    """The run that the batch adds (None where there is no `fresh`), and the older ones that stay beside it."""
+    if fresh is None:
         return None, runs
     swallowed, level = tier([run.level for run in runs], most_runs - 1)
     if fresh.unique and not swallowed:

@@ -107,8 +107,8 @@ def step(
     here = state.runs if fresh is None else (*state.runs, fresh)
     closed = _closed((here, *levels), window, merge, since_us=state.closed_before_us, until_us=watermark_us)
     expired_us = window.expired_us(watermark_us)
-    still_open = tuple(run for run in (run.after(expired_us) for run in state.runs) if run.rows)
-    left = None if fresh is None else fresh.after(expired_us)
+    still_open = tuple(run.after(expired_us) for run in state.runs if run.lasts_beyond(expired_us))
+    left = None if fresh is None or not fresh.lasts_beyond(expired_us) else fresh.after(expired_us)
     added, kept = add(still_open, left, merge, min(most_runs, MOST_RUNS), by=PANE)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
@@ -198,8 +198,7 @@ def _alive(
     found = []
     for level, runs in enumerate(levels, 1):
         gone_us = window.pane_end_us((-(-needed >> level) << level) - 1)
-        left = (run.after(gone_us) for run in runs)
-        found.append(tuple(run for run in left if run.rows))
+        found.append(tuple(run.after(gone_us) for run in runs if run.lasts_beyond(gone_us)))
     return tuple(found)
 
 
