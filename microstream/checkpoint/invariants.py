@@ -97,8 +97,8 @@ def names_are_distinct(m: Manifest) -> Violations:
         ("schema", [schema_id for schema_id, _ in m.schemas]),
         *((f"partition of source {s.name}", [p.partition for p in s.partitions]) for s in m.sources),
     ):
-        twice = sorted(name for name, times in Counter(names).items() if times > 1)
-        if twice:
+        if len(set(names)) < len(names):
+            twice = sorted(name for name, times in Counter(names).items() if times > 1)
             yield f"two have the same name: {what} {', '.join(twice)}"
 
 

@@ -28,6 +28,7 @@ Place: TypeAlias = "tuple[Place, str | int] | None"
 Reader: TypeAlias = Callable[[Any, Place, list[str]], Any]
 Writer: TypeAlias = Callable[[Any], Any]
 
+LEAST, MOST = -(2**63), 2**63 - 1
 OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
@@ -94,6 +95,7 @@ def _record_reader(kind: type[Any]) -> Reader:
     hints = get_type_hints(kind, include_extras=True)
     readers = {field.name: _reader(hints[field.name]) for field in fields(kind)}
     required = frozenset(field.name for field in fields(kind) if field.default is MISSING)
+    leaves = {name: hint for name, hint in hints.items() if hint in (int, str, bool)}
 
     def reader(value: Any, at: Place, problems: list[str]) -> Any:
         if type(value) is not dict:
@@ -102,7 +104,13 @@ def _record_reader(kind: type[Any]) -> Reader:
             problems += (f"{_path((at, name))} is missing" for name in sorted(required - value.keys()))
             problems += (f"{_path((at, name))} is unknown" for name in sorted(value.keys() - readers.keys()))
         before = len(problems)
-        found = {name: readers[name](item, (at, name), problems) for name, item in value.items() if name in readers}
+        found = {}
+        for name, item in value.items():
+            # Most values are of these types: to call a reader for each would take half of the time.
+            if type(item) is leaves.get(name) and (type(item) is not int or LEAST <= item <= MOST):
+                found[name] = item
+            elif name in readers:
+                found[name] = readers[name](item, (at, name), problems)
         return kind(**found) if len(problems) == before and required <= found.keys() else None
 
     return reader
@@ -132,7 +140,7 @@ def _read_plain(kind: type[Any], name: str, value: Any, at: Place, problems: lis
 
 
 def _read_int(value: Any, at: Place, problems: list[str]) -> Any:
-    if type(value) is int and -(2**63) <= value < 2**63:
+    if type(value) is int and LEAST <= value <= MOST:
         return value
     return _refuse(value, "a whole number of 64 bits", at, problems)
 

@@ -39,6 +39,8 @@ class LaneRun:
         Rows `[bounds[i], bounds[i + 1])` belong to `ends_us[i]`.
     buffer_rows
         Rows that the table's memory holds, closed ones included.
+    nbytes
+        Bytes of the table's rows.
     unique
         Whether the table has one row per key and window, so that there is nothing to merge in it.
     """
@@ -50,6 +52,7 @@ class LaneRun:
     ends_us: npt.NDArray[np.int64]
     bounds: npt.NDArray[np.int64]
     buffer_rows: int
+    nbytes: int
     unique: bool = True
 
     @classmethod
@@ -63,15 +66,16 @@ class LaneRun:
             table, ends = table.take(order), ends[order]
         begins = np.ones(len(ends), np.bool_)
         np.not_equal(ends[1:], ends[:-1], out=begins[1:])
-        first = np.flatnonzero(begins)
+        first, table = np.flatnonzero(begins), table.combine_chunks()
         return cls(
             batch=batch,
             lo=lo,
             level=level,
-            table=table.combine_chunks(),
+            table=table,
             ends_us=ends[first],
             bounds=np.append(first, len(ends)),
             buffer_rows=len(ends),
+            nbytes=table.nbytes,
             unique=unique,
         )
 
@@ -119,7 +123,9 @@ class LaneRun:
             table = table.take(np.arange(table.num_rows))
             buffer_rows = table.num_rows
         ends, bounds = self.ends_us[closed:], self.bounds[closed:] - first
-        return replace(self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows)
+        return replace(
+            self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows, nbytes=table.nbytes
+        )
 
     def _closed(self, watermark_us: int) -> int:
         return int(self.ends_us.searchsorted(watermark_us, side="right"))
@@ -151,7 +157,7 @@ class WindowState:
     @property
     def nbytes(self) -> int:
         """Bytes of the rows held; closed rows keep at most as much again alive."""
-        return sum(run.table.nbytes for run in self.runs)
+        return sum(run.nbytes for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -41,7 +41,7 @@ class PaneState(WindowState):
     def nbytes(self) -> int:
         """Bytes of panes and blocks."""
         blocks = (run for level in self.blocks for run in level)
-        return sum(run.table.nbytes for run in (*self.runs, *blocks))
+        return sum(run.nbytes for run in (*self.runs, *blocks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,11 +5,11 @@ but its input.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar, cast
 
 __all__ = ["ACTOR", "Due", "Process", "Stuck", "VirtualLoop"]
@@ -100,7 +100,7 @@ class VirtualLoop:
 
     def _push(self, when: float, due: Due) -> None:
         self._serial += 1
-        heapq.heappush(self._timers, (when, self._serial, due))
+        heappush(self._timers, (when, self._serial, due))
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
@@ -169,7 +169,7 @@ class VirtualLoop:
         if self._ready:
             due = self._ready.popleft()
         elif self._timers:
-            when, _, due = heapq.heappop(self._timers)
+            when, _, due = heappop(self._timers)
             if when > until_s:
                 raise Stuck(f"no result after {until_s} virtual seconds")
             self._now_s = max(self._now_s, when)
