@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
 from microstream.errors import PlanError
@@ -83,4 +84,4 @@ def iso(time_us: int) -> str:
         return "-infinity"
     if time_us == END_US:
         return "+infinity"
-    return pd.Timestamp(time_us, unit="us").isoformat(timespec="microseconds") + "Z"
+    return f"{np.datetime64(time_us, 'us')}Z"

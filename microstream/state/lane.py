@@ -56,9 +56,7 @@ class LaneRun:
     unique: bool = True
 
     @classmethod
-    def of(
-        cls, table: pa.Table, *, batch: int, lo: int, level: int, by: str = END, unique: bool = True
-    ) -> LaneRun:
+    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int, by: str = END, unique: bool = True) -> LaneRun:
         """A run of `table`, which is sorted by column `by` unless it is already."""
         ends = table.column(by).to_numpy()
         if (ends[1:] < ends[:-1]).any():
@@ -123,9 +121,7 @@ class LaneRun:
             table = table.take(np.arange(table.num_rows))
             buffer_rows = table.num_rows
         ends, bounds = self.ends_us[closed:], self.bounds[closed:] - first
-        return replace(
-            self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows, nbytes=table.nbytes
-        )
+        return replace(self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows, nbytes=table.nbytes)
 
     def _closed(self, watermark_us: int) -> int:
         return int(self.ends_us.searchsorted(watermark_us, side="right"))

@@ -90,9 +90,7 @@ class VirtualLoop:
         """Run `callback` in `delay` virtual seconds."""
         return self.call_at(self._now_s + delay, callback, *args, context=context)
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> Due:
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Due:
         """Run `callback` at virtual time `when`."""
         due = Due(callback, args, context)
         self._push(when, due)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
 from random import Random
 from typing import Any
 
@@ -37,7 +40,7 @@ from microstream.testing.simulation.source import Topic
 from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
 from microstream.testing.simulation.watch import CheckpointWatch
 
-__all__ = ["Outcome", "Simulation", "simulate"]
+__all__ = ["Outcome", "Simulation", "simulate", "simulate_many"]
 
 URL = "sim://checkpoint"
 AFTERMATH_S = 150.0
@@ -67,6 +70,21 @@ def simulate(seed: int) -> Outcome:
     """Run `seed`. The same seed gives the same outcome, trace included."""
     with no_garbage_collection():
         return Simulation(seed).outcome()
+
+
+def simulate_many(seeds: Iterable[int], *, jobs: int = 1) -> Iterator[Outcome]:
+    """Outcomes of `seeds`, in their order and without traces; `jobs` processes share the seeds."""
+    if jobs == 1:
+        yield from map(_without_trace, seeds)
+        return
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=logging.disable, initargs=(logging.CRITICAL,)
+    ) as pool:
+        yield from pool.map(_without_trace, seeds, chunksize=10)
+
+
+def _without_trace(seed: int) -> Outcome:
+    return replace(simulate(seed), trace=())
 
 
 class Listener:

@@ -39,7 +39,7 @@ def on_this_thread() -> Iterator[None]:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Cycles are left alone inside, and collected at the end: inside, it would be at moments that no seed determines."""
+    """Cycles are left alone inside and collected at the end: in between, no seed determines when."""
     was_on = gc.isenabled()
     gc.disable()
     try:
