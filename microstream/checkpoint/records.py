@@ -60,22 +60,19 @@ def _plain(record: Any) -> dict[str, Any]:
     kind: Any = type(record)
     if not hasattr(kind, "__dataclass_fields__"):
         raise TypeError(f"{kind.__name__} has no place in a checkpoint")
-    return {name: write(getattr(record, name)) for name, write in _writers(kind)}
+    names, writers = _written(kind)
+    found = {name: getattr(record, name) for name in names}
+    for name, write in writers:
+        found[name] = write(found[name])
+    return found
 
 
 @cache
-def _writers(kind: type[Any]) -> tuple[tuple[str, Writer], ...]:
+def _written(kind: type[Any]) -> tuple[tuple[str, ...], tuple[tuple[str, Writer], ...]]:
+    """All fields, and those that need care: orjson writes all but hashes by itself, and calls back for records."""
     hints = get_type_hints(kind, include_extras=True)
-    return tuple((field.name, _writer(hints[field.name])) for field in fields(kind))
-
-
-def _writer(hint: Any) -> Writer:
-    """Only hashes need care: orjson writes all else by itself, and calls back for records."""
-    if hint == Hash:
-        return _write_hash
-    if hint == tuple[Hash, ...]:
-        return _write_hashes
-    return _as_it_is
+    names = tuple(field.name for field in fields(kind))
+    return names, tuple((name, HASHES[hints[name]]) for name in names if hints[name] in HASHES)
 
 
 def _write_hash(value: int) -> str:
@@ -86,8 +83,7 @@ def _write_hashes(values: tuple[int, ...]) -> list[str]:
     return [f"{value:016x}" for value in values]
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
+HASHES: dict[Any, Writer] = {Hash: _write_hash, tuple[Hash, ...]: _write_hashes}
 
 
 @cache

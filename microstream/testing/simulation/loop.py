@@ -88,7 +88,9 @@ class VirtualLoop:
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Due:
         """Run `callback` in `delay` virtual seconds."""
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        due = Due(callback, args, context)
+        self._push(self._now_s + delay, due)
+        return due
 
     def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Due:
         """Run `callback` at virtual time `when`."""
@@ -170,7 +172,8 @@ class VirtualLoop:
             when, _, due = heappop(self._timers)
             if when > until_s:
                 raise Stuck(f"no result after {until_s} virtual seconds")
-            self._now_s = max(self._now_s, when)
+            if when > self._now_s:
+                self._now_s = when
         else:
             raise Stuck("nothing is left to run")
         if due.cancelled:
