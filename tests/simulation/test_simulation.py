@@ -84,6 +84,13 @@ def test_a_run_leaves_nothing_behind_that_the_next_one_could_see() -> None:
     assert simulate(11) == alone
 
 
+def test_output_that_is_too_damaged_to_be_read_is_a_problem_of_its_seed() -> None:
+    outcome = find("crc_unchecked", [38])
+
+    assert outcome is not None
+    assert outcome.problems[0].startswith("the output is no rows")
+
+
 def test_seeds_shared_by_processes_come_out_as_in_one() -> None:
     shared = list(simulate_many(range(3), jobs=2))
 

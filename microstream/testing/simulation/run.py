@@ -159,7 +159,11 @@ class Simulation:
         except Stuck as stuck:
             self.problems.append(f"the query does not end: {stuck}")
         else:
-            self.problems += self._judge()
+            try:
+                self.problems += self._judge()
+            except (KeyError, TypeError, ValueError) as broken:
+                # Records without a value, text that is no JSON: rows of damaged objects, if nothing checks them.
+                self.problems.append(f"the output is no rows: {broken!r}")
         self.problems += self.watch.problems
         self.problems += self.world.loop.complaints
         return Outcome(
