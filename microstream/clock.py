@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from typing import Protocol
 
+import numpy as np
 import pandas as pd
 
 from microstream.errors import PlanError
@@ -85,4 +86,4 @@ def iso(time_us: int) -> str:
         return "-infinity"
     if time_us == END_US:
         return "+infinity"
-    return pd.Timestamp(time_us, unit="us").isoformat(timespec="microseconds") + "Z"
+    return f"{np.datetime64(time_us, 'us')}Z"

@@ -48,7 +48,8 @@ class CountingStore:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._lock = threading.Lock()
-        self._traffic = NO_TRAFFIC
+        self._requests: Counter[str] = Counter()
+        self._written = self._read = 0
 
     @property
     def url(self) -> str:
@@ -58,7 +59,11 @@ class CountingStore:
     def take(self) -> Traffic:
         """What was asked since the last `take`."""
         with self._lock:
-            traffic, self._traffic = self._traffic, NO_TRAFFIC
+            traffic = Traffic(
+                requests=tuple(sorted(self._requests.items())), bytes_written=self._written, bytes_read=self._read
+            )
+            self._requests.clear()
+            self._written = self._read = 0
         return traffic
 
     def create(self, key: str, data: bytes) -> None:
@@ -101,4 +106,6 @@ class CountingStore:
 
     def _count(self, kind: str, *, requests: int = 1, written: int = 0, read: int = 0) -> None:
         with self._lock:
-            self._traffic += Traffic(requests=((kind, requests),), bytes_written=written, bytes_read=read)
+            self._requests[kind] += requests
+            self._written += written
+            self._read += read

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from operator import lt
 from typing import TypeAlias, TypeVar
 
 from microstream.checkpoint.manifest import (
@@ -97,8 +98,8 @@ def names_are_distinct(m: Manifest) -> Violations:
         ("schema", [schema_id for schema_id, _ in m.schemas]),
         *((f"partition of source {s.name}", [p.partition for p in s.partitions]) for s in m.sources),
     ):
-        twice = sorted(name for name, times in Counter(names).items() if times > 1)
-        if twice:
+        if len(set(names)) < len(names):
+            twice = sorted(name for name, times in Counter(names).items() if times > 1)
             yield f"two have the same name: {what} {', '.join(twice)}"
 
 
@@ -360,7 +361,7 @@ def _batch_and_start(run: Run) -> tuple[int, int]:
 
 
 def _ascending(values: Sequence[int]) -> bool:
-    return all(a < b for a, b in pairwise(values))
+    return all(map(lt, values, values[1:]))
 
 
 def _matched(before: Iterable[T], after: Iterable[T], name: Callable[[T], str]) -> Iterator[tuple[T, T]]:

@@ -25,7 +25,7 @@ from microstream.operators.nulls import float_rules
 from microstream.operators.order import NOWHERE, Places
 from microstream.operators.window import Windowed
 from microstream.plan.expr import evaluate
-from microstream.plan.nodes import TIME, Aggregate, Sliding, Tumbling, WindowAggregate
+from microstream.plan.nodes import Aggregate, Sliding, Tumbling, WindowAggregate
 
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
 os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
@@ -38,6 +38,7 @@ END: Final = "window_end"
 PANE: Final = "pane_end"
 """Instead of it, in partials of sliding windows: end of the pane, which several windows share."""
 
+SHORT: Final = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
 SHORT_BYTES: Final = 2**31 - 1
 """What a text column with 32-bit offsets can hold."""
 
@@ -91,11 +92,13 @@ def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
 
 def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
     """Rows of `node.schema` from merged partials, sorted by window, then by the key columns (null last)."""
-    end = merged.column(END)
-    columns = [merged.column(key) for key in node.keys]
-    columns += [pc.subtract(end, node.window.size_us).cast(TIME), end.cast(TIME)]
+    ends_us = merged.column(END).to_numpy()
+    columns: list[Any] = [merged.column(key) for key in node.keys]
+    columns += [pa.array(times_us.view("datetime64[us]")) for times_us in (ends_us - node.window.size_us, ends_us)]
     columns += [fold.finish(_state(fold, merged)) for fold in _folds(node)]
     table = pa.Table.from_arrays(columns, schema=node.schema)
+    if table.num_rows == 1:
+        return table
     order: list[Any] = [("window_end", "ascending"), *((key, "ascending") for key in node.keys)]
     return table.take(pc.sort_indices(table.select([name for name, _ in order]), order))
 
@@ -210,7 +213,7 @@ def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
 
 def _short(key: Any) -> Any:
     """Text with 32-bit offsets, which `_as` undoes: Arrow groups it about ten times as fast as `large_string`."""
-    kind = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}.get(key.type)
+    kind = SHORT.get(key.type)
     return key if kind is None or key.nbytes > SHORT_BYTES else key.cast(kind)
 
 

@@ -231,6 +231,7 @@ class Concat:
     """Rows of all children: same column names and types; event times must agree by name (semantics 32)."""
 
     children: tuple[Node, ...]
+    schema: pa.Schema = field(init=False)
 
     def __post_init__(self) -> None:
         first = self.children[0]
@@ -251,14 +252,11 @@ class Concat:
                     f"concat: {first.event_time!r} is the end of closed windows in one frame and a plain time in "
                     "another. Use frames of one kind, or drop the column from both."
                 )
-
-    @property
-    def schema(self) -> pa.Schema:
-        fields = []
-        for at, first in enumerate(self.children[0].schema):
-            nullable = any(child.schema.field(first.name).nullable for child in self.children)
-            fields.append(pa.field(first.name, self.children[0].schema.field(at).type, nullable=nullable))
-        return pa.schema(fields)
+        fields: list[pa.Field[Any]] = []
+        for column in first.schema:
+            nullable = any(child.schema.field(column.name).nullable for child in self.children)
+            fields.append(pa.field(column.name, column.type, nullable=nullable))
+        object.__setattr__(self, "schema", pa.schema(fields))
 
     @property
     def event_time(self) -> str | None:

@@ -73,7 +73,8 @@ def evaluate(
         leaving.late_rows[operator.id] = len(lost) if lost is not None else 0
         if windowed is None:
             # Consumers ask for their element of every lane: nothing is an answer, too.
-            leaving.exchange[operator.id] = (partial_schema(operator.node).empty_table(),) * len(lane_starts)
+            nothing = pa.Table.from_batches([], partial_schema(operator.node))
+            leaving.exchange[operator.id] = (nothing,) * len(lane_starts)
         else:
             partials = partial(windowed, operator.node, places)
             leaving.exchange[operator.id] = split(partials, operator.node.keys, lane_starts)

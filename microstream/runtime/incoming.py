@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -106,4 +107,5 @@ def _event_times_us(source: Source, read: Read, start: int, count: RangeCount) -
     if source.event_time is None or not count.rows:
         return END_US, BEGINNING_US
     times = read.table.column(source.event_time).slice(start, count.rows)
-    return int(pc.min(times).value), int(pc.max(times).value)
+    ends: Any = pc.min_max(times)
+    return int(ends["min"].value), int(ends["max"].value)

@@ -28,6 +28,7 @@ def advance(
     watermark_us: int,
     batch: int,
     most_runs: int,
+    unique: bool = False,
 ) -> Step:
     """Take in a batch's partials and close windows; see `state.lane.step`."""
     fold = partial(merge, node=node)
@@ -41,8 +42,11 @@ def advance(
             merge=fold,
             most_runs=most_runs,
             blocks=shrinks(node),
+            unique=unique,
         )
-    return lane.step(state, delta, watermark_us=watermark_us, batch=batch, merge=fold, most_runs=most_runs)
+    return lane.step(
+        state, delta, watermark_us=watermark_us, batch=batch, merge=fold, most_runs=most_runs, unique=unique
+    )
 
 
 def loaded(

@@ -274,7 +274,8 @@ class LaneWorker:
         closing = dict(task.closing)
         for operator in (o for o in self._job.stages.operators if o.level == task.level):
             note(operator=operator.id)
-            delta = self._fetch(operator, task)
+            brought = self._fetch(operator, task)
+            delta = pa.concat_tables(brought) if brought else None
             base = self._state(operator, task)
             done = advance(
                 base,
@@ -283,6 +284,7 @@ class LaneWorker:
                 watermark_us=closing[operator.id],
                 batch=task.attempt.batch,
                 most_runs=max(2, MAX_RUNS // (task.lanes * len(self._operators)) - 1),
+                unique=len(brought) == 1,
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
             if done.closed is not None:
@@ -293,8 +295,8 @@ class LaneWorker:
             changes.append(_change(operator, done, delta))
         return parts, changes
 
-    def _fetch(self, operator: Operator, task: StageTask) -> pa.Table | None:
-        """What all lanes of the levels below left for this lane."""
+    def _fetch(self, operator: Operator, task: StageTask) -> list[pa.Table]:
+        """What lanes of the levels below left for this lane: one row per key and window each, and at least one."""
         attempt = task.attempt
         by_address: dict[str, list[Fetch]] = {}
         for source in task.upstream:
@@ -313,8 +315,7 @@ class LaneWorker:
                     )
                 )
         tables = [t for address, wanted in by_address.items() for t in self._exchange.fetch(address, wanted)]
-        filled = [table for table in tables if table.num_rows]
-        return pa.concat_tables(filled) if filled else None
+        return [table for table in tables if table.num_rows]
 
     def _state(self, operator: Operator, task: StageTask) -> WindowState:
         held = self._states.get((operator.id, task.lane), {})

@@ -89,15 +89,17 @@ def _combine(hashed: Sequence[Hashes]) -> Hashes:
 def _hash_column(column: _Column, key: str) -> Hashes:
     """Null gets `NULL_HASH`; text is hashed once per distinct value."""
     values: Any = _canonical(column.type, key, "groupby")(column).combine_chunks()
-    null = values.is_null().to_numpy(zero_copy_only=False)
     if pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type):
         encoded = values.dictionary_encode()
         distinct = encoded.dictionary.to_numpy(zero_copy_only=False)
         hashes = np.append(pd.util.hash_array(distinct, categorize=False), np.uint64(NULL_HASH))
         positions: npt.NDArray[np.int32] = encoded.indices.fill_null(len(distinct)).to_numpy()
         return hashes[positions]
+    if not values.null_count:
+        return pd.util.hash_array(values.to_numpy(), categorize=False)
     hashes = pd.util.hash_array(values.fill_null(0).to_numpy(), categorize=False)
-    return np.where(null, np.uint64(NULL_HASH), hashes) if null.any() else hashes
+    null = values.is_null().to_numpy(zero_copy_only=False)
+    return np.where(null, np.uint64(NULL_HASH), hashes)
 
 
 def _canonical(kind: pa.DataType, key: str, where: str) -> _Canonical:

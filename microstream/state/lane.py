@@ -39,6 +39,10 @@ class LaneRun:
         Rows `[bounds[i], bounds[i + 1])` belong to `ends_us[i]`.
     buffer_rows
         Rows that the table's memory holds, closed ones included.
+    nbytes
+        Bytes of the table's rows.
+    unique
+        Whether the table has one row per key and window, so that there is nothing to merge in it.
     """
 
     batch: int
@@ -48,23 +52,29 @@ class LaneRun:
     ends_us: npt.NDArray[np.int64]
     bounds: npt.NDArray[np.int64]
     buffer_rows: int
+    nbytes: int
+    unique: bool = True
 
     @classmethod
-    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int, by: str = END) -> LaneRun:
+    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int, by: str = END, unique: bool = True) -> LaneRun:
         """A run of `table`, which is sorted by column `by` unless it is already."""
         ends = table.column(by).to_numpy()
         if (ends[1:] < ends[:-1]).any():
             order = np.argsort(ends, kind="stable")
             table, ends = table.take(order), ends[order]
-        distinct, first = np.unique(ends, return_index=True)
+        begins = np.ones(len(ends), np.bool_)
+        np.not_equal(ends[1:], ends[:-1], out=begins[1:])
+        first, table = np.flatnonzero(begins), table.combine_chunks()
         return cls(
             batch=batch,
             lo=lo,
             level=level,
-            table=table.combine_chunks(),
-            ends_us=distinct,
+            table=table,
+            ends_us=ends[first],
             bounds=np.append(first, len(ends)),
             buffer_rows=len(ends),
+            nbytes=table.nbytes,
+            unique=unique,
         )
 
     @property
@@ -87,6 +97,10 @@ class LaneRun:
         """Last window end; the run is not empty."""
         return int(self.ends_us[-1])
 
+    def lasts_beyond(self, watermark_us: int) -> bool:
+        """Whether `after` has rows."""
+        return bool(self.rows) and self.max_end_us > watermark_us
+
     def until(self, watermark_us: int) -> pa.Table:
         """Rows of windows that end at or before `watermark_us`; no copy."""
         return self.table.slice(0, int(self.bounds[self._closed(watermark_us)]))
@@ -107,10 +121,10 @@ class LaneRun:
             table = table.take(np.arange(table.num_rows))
             buffer_rows = table.num_rows
         ends, bounds = self.ends_us[closed:], self.bounds[closed:] - first
-        return replace(self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows)
+        return replace(self, table=table, ends_us=ends, bounds=bounds, buffer_rows=buffer_rows, nbytes=table.nbytes)
 
     def _closed(self, watermark_us: int) -> int:
-        return int(np.searchsorted(self.ends_us, watermark_us, side="right"))
+        return int(self.ends_us.searchsorted(watermark_us, side="right"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,7 +153,7 @@ class WindowState:
     @property
     def nbytes(self) -> int:
         """Bytes of the rows held; closed rows keep at most as much again alive."""
-        return sum(run.table.nbytes for run in self.runs)
+        return sum(run.nbytes for run in self.runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -172,6 +186,7 @@ def step(
     batch: int,
     merge: Merge,
     most_runs: int = MOST,
+    unique: bool = False,
 ) -> Step:
     """Take in a batch's partials, close windows that end at or before `watermark_us` (semantics 15).
 
@@ -192,18 +207,22 @@ def step(
         Of the operator.
     most_runs
         How many runs the lane may have.
+    unique
+        Whether `delta` has one row per key and window.
     """
     if watermark_us < state.closed_before_us:
         raise InternalError(f"batch {batch}: watermark fell from {state.closed_before_us} to {watermark_us}")
     fresh = None
     if delta is not None and delta.num_rows:
-        fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0)
+        fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0, unique=unique)
     if fresh is not None and fresh.min_end_us <= state.closed_before_us:
         raise InternalError(f"batch {batch} has rows of a window that closed at {fresh.min_end_us}")
     before = state.runs if fresh is None else (*state.runs, fresh)
-    closed = merged([run.until(watermark_us) for run in before], merge)
-    still_open = tuple(run for run in (run.after(watermark_us) for run in state.runs) if run.rows)
-    added, kept = add(still_open, None if fresh is None else fresh.after(watermark_us), merge, most_runs)
+    closing = [run for run in before if run.rows and run.min_end_us <= watermark_us]
+    closed = merged([run.until(watermark_us) for run in closing], merge, unique=all(run.unique for run in closing))
+    still_open = tuple(run.after(watermark_us) for run in state.runs if run.lasts_beyond(watermark_us))
+    left = None if fresh is None or not fresh.lasts_beyond(watermark_us) else fresh.after(watermark_us)
+    added, kept = add(still_open, left, merge, most_runs)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
     return Step(
@@ -217,10 +236,12 @@ def step(
 def add(
     runs: tuple[LaneRun, ...], fresh: LaneRun | None, merge: Merge, most_runs: int, *, by: str = END
 ) -> tuple[LaneRun | None, tuple[LaneRun, ...]]:
-    """The run that the batch adds (None where `fresh` has no rows), and the older ones that stay beside it."""
-    if fresh is None or not fresh.rows:
+    """The run that the batch adds (None where there is no `fresh`), and the older ones that stay beside it."""
+    if fresh is None:
         return None, runs
     swallowed, level = tier([run.level for run in runs], most_runs - 1)
+    if fresh.unique and not swallowed:
+        return replace(fresh, level=level), runs
     table = merged([*(runs[at].table for at in swallowed), fresh.table], merge)
     if table is None:
         raise InternalError(f"merging the run of batch {fresh.batch} lost its rows")
@@ -228,7 +249,9 @@ def add(
     return added, tuple(run for at, run in enumerate(runs) if at not in swallowed)
 
 
-def merged(tables: Sequence[pa.Table], merge: Merge) -> pa.Table | None:
-    """All rows of `tables`, one per key and window; None where there are none."""
+def merged(tables: Sequence[pa.Table], merge: Merge, *, unique: bool = False) -> pa.Table | None:
+    """All rows of `tables`, one per key and window; None where there are none. `unique`: each table has one already."""
     filled = [table for table in tables if table.num_rows]
+    if unique and len(filled) == 1:
+        return filled[0]
     return merge(pa.concat_tables(filled)) if filled else None

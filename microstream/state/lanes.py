@@ -45,12 +45,12 @@ def split(
         return (table,)
     # numpy sorts 16-bit integers by radix.
     lanes = lane_of(hash_keys(table, keys, bits=bits), starts).astype(np.uint16)
+    nothing = pa.Table.from_batches([], table.schema)
+    if len(lanes) and (lanes == lanes[0]).all():
+        return tuple(table if lane == lanes[0] else nothing for lane in range(len(starts)))
     order = np.argsort(lanes, kind="stable")
     bounds = np.searchsorted(lanes[order], np.arange(1, len(starts)))
-    return tuple(
-        table.take(rows).combine_chunks() if len(rows) else table.schema.empty_table()
-        for rows in np.split(order, bounds)
-    )
+    return tuple(table.take(rows).combine_chunks() if len(rows) else nothing for rows in np.split(order, bounds))
 
 
 def rescale(runs: Sequence[Run], starts: Sequence[int]) -> tuple[Run, ...]:

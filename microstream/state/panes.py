@@ -41,7 +41,7 @@ class PaneState(WindowState):
     def nbytes(self) -> int:
         """Bytes of panes and blocks."""
         blocks = (run for level in self.blocks for run in level)
-        return sum(run.table.nbytes for run in (*self.runs, *blocks))
+        return sum(run.nbytes for run in (*self.runs, *blocks))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,6 +72,7 @@ def step(
     merge: Merge,
     most_runs: int = MOST_RUNS,
     blocks: bool = True,
+    unique: bool = False,
 ) -> Step:
     """Take in a batch's partials, close windows that end at or before `watermark_us` (semantics 15).
 
@@ -86,7 +87,7 @@ def step(
         Partials of the batch by pane, in any order; None for none.
     window
         Of the operator.
-    watermark_us, batch, merge, most_runs
+    watermark_us, batch, merge, most_runs, unique
         See `state.lane.step`.
     blocks
         Whether to keep blocks: not where merging does not make states smaller (lists).
@@ -97,7 +98,7 @@ def step(
     before = state.blocks if isinstance(state, PaneState) else _built(state, window, height, merge)
     fresh = None
     if delta is not None and delta.num_rows:
-        fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0, by=PANE)
+        fresh = LaneRun.of(delta, batch=batch, lo=state.lo, level=0, by=PANE, unique=unique)
         if fresh.min_end_us <= window.expired_us(state.closed_before_us):
             raise InternalError(f"batch {batch} has rows of a pane whose windows closed: {fresh.min_end_us}")
     levels = _rolled(
@@ -106,8 +107,8 @@ def step(
     here = state.runs if fresh is None else (*state.runs, fresh)
     closed = _closed((here, *levels), window, merge, since_us=state.closed_before_us, until_us=watermark_us)
     expired_us = window.expired_us(watermark_us)
-    still_open = tuple(run for run in (run.after(expired_us) for run in state.runs) if run.rows)
-    left = None if fresh is None else fresh.after(expired_us)
+    still_open = tuple(run.after(expired_us) for run in state.runs if run.lasts_beyond(expired_us))
+    left = None if fresh is None or not fresh.lasts_beyond(expired_us) else fresh.after(expired_us)
     added, kept = add(still_open, left, merge, min(most_runs, MOST_RUNS), by=PANE)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
@@ -126,7 +127,7 @@ def step(
 
 def _built(state: WindowState, window: Sliding, height: int, merge: Merge) -> tuple[tuple[LaneRun, ...], ...]:
     """The blocks of a state that was loaded."""
-    table = merged([run.table for run in state.runs], merge)
+    table = merged([run.table for run in state.runs], merge, unique=True)
     held = None if table is None else LaneRun.of(table, batch=0, lo=state.lo, level=0, by=PANE)
     empty: tuple[tuple[LaneRun, ...], ...] = ((),) * (1 + height)
     return _rolled(empty, held, window, merge, since_us=state.closed_before_us, until_us=state.closed_before_us)
@@ -197,8 +198,7 @@ def _alive(
     found = []
     for level, runs in enumerate(levels, 1):
         gone_us = window.pane_end_us((-(-needed >> level) << level) - 1)
-        left = (run.after(gone_us) for run in runs)
-        found.append(tuple(run for run in left if run.rows))
+        found.append(tuple(run.after(gone_us) for run in runs if run.lasts_beyond(gone_us)))
     return tuple(found)
 
 

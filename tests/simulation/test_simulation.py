@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from microstream.testing.simulation.mutations import MUTATIONS, find
-from microstream.testing.simulation.run import simulate
+from microstream.testing.simulation.run import simulate, simulate_many
 from microstream.testing.simulation.scenario import draw
 
 SEEDS = int(os.environ.get("MICROSTREAM_SIMULATION_SEEDS", "200"))
@@ -82,6 +82,19 @@ def test_a_run_leaves_nothing_behind_that_the_next_one_could_see() -> None:
     simulate(12)
 
     assert simulate(11) == alone
+
+
+def test_output_that_is_too_damaged_to_be_read_is_a_problem_of_its_seed() -> None:
+    outcome = find("crc_unchecked", [38])
+
+    assert outcome is not None
+    assert outcome.problems[0].startswith("the output is no rows")
+
+
+def test_seeds_shared_by_processes_come_out_as_in_one() -> None:
+    shared = list(simulate_many(range(3), jobs=2))
+
+    assert shared == list(simulate_many(range(3)))
 
 
 @pytest.mark.parametrize("name", QUICK if SEEDS <= 200 else sorted(MUTATIONS))

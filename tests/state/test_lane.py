@@ -6,6 +6,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -192,3 +193,20 @@ def test_a_falling_watermark_and_rows_of_closed_windows_are_our_bugs() -> None:
         step(state, None, watermark_us=12, batch=1, merge=MERGE)
     with pytest.raises(InternalError, match="closed"):
         step(state, delta_of([("a", 1.0, 1, 12)]), watermark_us=13, batch=1, merge=MERGE)
+
+
+def test_what_has_one_row_per_key_and_window_is_not_merged_again() -> None:
+    delta = delta_of([("a", 1.0, 1, 0), ("b", 2.0, 1, 9)])
+    merges: list[int] = []
+
+    def counted(partials: pa.Table) -> pa.Table:
+        merges.append(partials.num_rows)
+        return MERGE(partials)
+
+    first = step(EMPTY, delta, watermark_us=BEGINNING_US, batch=0, merge=counted, unique=True)
+    second = step(first.state, None, watermark_us=99, batch=1, merge=counted)
+
+    assert merges == []
+    assert first.added is not None
+    assert second.closed is not None
+    assert second.closed.equals(MERGE(delta))

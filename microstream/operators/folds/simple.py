@@ -53,13 +53,16 @@ class Single:
         return (pa.field(self.name, self.type),)
 
     def update(self, values: Values) -> Folding:
-        return Folding(asks=(_ask(values.masked.cast(self.reads, safe=False), self.function),))
+        column = values.masked
+        read = column if column.type == self.reads else column.cast(self.reads, safe=False)
+        return Folding(asks=(_ask(read, self.function),))
 
     def merge(self, state: Sequence[Column]) -> Folding:
         return Folding(asks=(_ask(state[0], self.again),))
 
     def finish(self, state: Sequence[Column]) -> Column:
-        return float_rules(state[0]).cast(self.result)
+        column = float_rules(state[0])
+        return column if column.type == self.result else column.cast(self.result)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

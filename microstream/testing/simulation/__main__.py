@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext
 
 from microstream.testing.simulation.mutations import MUTATIONS, mutated
-from microstream.testing.simulation.run import Outcome, simulate
+from microstream.testing.simulation.run import Outcome, simulate, simulate_many
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +27,11 @@ def _parse(arguments: list[str]) -> Namespace:
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
     parser.add_argument("--seed", type=int, help="run this seed only and print its trace")
     parser.add_argument("--mutation", choices=sorted(MUTATIONS), help="break this rule; stop at the first find")
-    return parser.parse_args(arguments)
+    parser.add_argument("--jobs", type=int, default=1, help="how many processes share the seeds (default: 1)")
+    options = parser.parse_args(arguments)
+    if options.jobs > 1 and options.mutation:
+        parser.error("--mutation breaks the rule in one process: leave out --jobs")
+    return options
 
 
 def _one(seed: int) -> int:
@@ -38,18 +42,18 @@ def _one(seed: int) -> int:
 
 
 def _many(options: Namespace) -> int:
-    began_s, failed = time.monotonic(), 0
-    for number in range(options.seeds):
-        outcome = simulate(options.first + number)
+    began_s, failed, number = time.monotonic(), 0, 0
+    seeds = range(options.first, options.first + options.seeds)
+    for number, outcome in enumerate(simulate_many(seeds, jobs=options.jobs), 1):
         if outcome.problems:
             failed += 1
             _report(outcome)
             if options.mutation:
                 break
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{number + 1} of {options.seeds}, {failed} failed")
+            sys.stderr.write(f"\r{number} of {options.seeds}, {failed} failed")
     spent_s = time.monotonic() - began_s
-    print(f"{number + 1} seeds, {failed} failed, {spent_s:.1f} s")  # noqa: T201
+    print(f"{number} seeds, {failed} failed, {spent_s:.1f} s")  # noqa: T201
     return failed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ from microstream.plan.specs import Publication
 from microstream.testing.simulation.kernel import World
 from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
 
-__all__ = ["SimFolder", "problems_of_folder", "visible_rows"]
+__all__ = ["SimFolder", "problems_of_folder", "visible_files"]
 
 URL = "sim://folder"
 
@@ -72,13 +73,12 @@ class UntriedProbe(ParquetProbe):
         """The bucket is there."""
 
 
-def visible_rows(bucket: Bucket) -> list[dict[str, Any]]:
-    """Rows of all files that the log names."""
+def visible_files(bucket: Bucket) -> list[str]:
+    """All files that the log names."""
     store = MemoryStore()
     for key, data in bucket.objects.items():
         store.put(key, data)
-    files = [file.path for entry in entries_of(store) for file in entry.files]
-    return [row for path in files for row in _rows(bucket.objects[path])]
+    return [file.path for entry in entries_of(store) for file in entry.files]
 
 
 def problems_of_folder(
@@ -89,7 +89,8 @@ def problems_of_folder(
     Rolled files have equal names whoever writes them: then a reader of all files sees no row twice either. Of a
     checkpoint that was `refused`, not everything can have come out, but nothing twice.
     """
-    found = Counter(_plain(row) for row in visible_rows(bucket))
+    rows_at = cache(lambda path: [_plain(row) for row in _rows(bucket.objects[path])])
+    found = Counter(row for path in visible_files(bucket) for row in rows_at(path))
     wanted = Counter(_plain(row) for row in published)
     twice = [f"folder: {row} came out twice" for row, times in found.items() if times > max(1, wanted[row])]
     if refused:
@@ -98,13 +99,13 @@ def problems_of_folder(
     problems += [f"folder: {row} should not be there" for row in found - wanted]
     if rolled:
         paths = [key for key in bucket.objects if key.endswith(".parquet")]
-        plain = Counter(_plain(row) for path in paths for row in _rows(bucket.objects[path]))
+        plain = Counter(row for path in paths for row in rows_at(path))
         problems += [f"folder: {row} is in files that should be one" for row in plain - wanted]
     return problems + twice
 
 
 def _rows(data: bytes) -> list[dict[str, Any]]:
-    table = pq.read_table(pa.BufferReader(data), use_threads=False)
+    table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     columns = [c.cast(pa.int64()) if pa.types.is_timestamp(c.type) else c for c in table.columns]
     return pa.table(columns, names=table.column_names).to_pylist()
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from microstream.testing.simulation.loop import ACTOR, Process, VirtualLoop
+from microstream.testing.simulation.loop import ACTOR, Due, Process, VirtualLoop
 
 __all__ = ["WORLD", "Actor", "Faults", "Killed", "Mutex", "Step", "Unanswered", "World", "WorldClock"]
 
@@ -49,7 +49,7 @@ class Actor(Process):
         self.name = name
         self.alive = True
         self.skew_us = skew_us
-        self.sleepers: dict[greenlet, asyncio.Handle | None] = {}
+        self.sleepers: dict[greenlet, Due | None] = {}
         self.tasks: list[asyncio.Task[Any]] = []
         self.on_death: list[Callable[[], None]] = []
         self.on_pause: list[Callable[[float], None]] = []

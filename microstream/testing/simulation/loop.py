@@ -5,14 +5,14 @@ but its input.
 from __future__ import annotations
 
 import asyncio
-import heapq
 from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
+from heapq import heappop, heappush
 from typing import Any, TypeVar, cast
 
-__all__ = ["ACTOR", "Process", "Stuck", "VirtualLoop"]
+__all__ = ["ACTOR", "Due", "Process", "Stuck", "VirtualLoop"]
 
 T = TypeVar("T")
 
@@ -39,6 +39,22 @@ ACTOR: ContextVar[Process | None] = ContextVar("microstream_simulation_actor", d
 """The process on whose behalf the running callback or greenlet acts."""
 
 
+class Due:
+    """A callback that waits for its turn: what an `asyncio.Handle` is, without what only real loops need of it."""
+
+    __slots__ = ("args", "callback", "cancelled", "context")
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = context if context is not None else copy_context()
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        """Never run it."""
+        self.cancelled = True
+
+
 class VirtualLoop:
     """Runs callbacks in the order of their virtual time; jumps to the next one instead of waiting.
 
@@ -48,8 +64,8 @@ class VirtualLoop:
 
     def __init__(self) -> None:
         self._now_s = 0.0
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.Handle]] = []
+        self._ready: deque[Due] = deque()
+        self._timers: list[tuple[float, int, Due]] = []
         self._serial = 0
         self._running = False
         self._as_loop = cast(asyncio.AbstractEventLoop, self)
@@ -60,34 +76,31 @@ class VirtualLoop:
         """Virtual seconds since the loop was made."""
         return self._now_s
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Due:
         """Run `callback` at this moment, after everything that is due."""
-        handle = asyncio.Handle(callback, args, self._as_loop, context)
-        self._ready.append(handle)
-        return handle
+        due = Due(callback, args, context)
+        self._ready.append(due)
+        return due
 
     call_soon_threadsafe = call_soon
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Due:
         """Run `callback` in `delay` virtual seconds."""
-        return self.call_at(self._now_s + delay, callback, *args, context=context)
+        due = Due(callback, args, context)
+        self._push(self._now_s + delay, due)
+        return due
 
-    def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None) -> Due:
         """Run `callback` at virtual time `when`."""
-        handle = asyncio.TimerHandle(when, callback, args, self._as_loop, context)
-        self._push(when, handle)
-        return handle
+        due = Due(callback, args, context)
+        self._push(when, due)
+        return due
 
-    def _push(self, when: float, handle: asyncio.Handle) -> None:
+    def _push(self, when: float, due: Due) -> None:
         self._serial += 1
-        heapq.heappush(self._timers, (when, self._serial, handle))
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers are skipped when their time comes."""
+        heappush(self._timers, (when, self._serial, due))
 
     def create_future(self) -> asyncio.Future[Any]:
         """A future of this loop."""
@@ -121,10 +134,7 @@ class VirtualLoop:
         """Nothing to do: generators end with their tasks."""
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Note what a callback raised; not what garbage collection reports, at a time that no seed determines."""
-        error = context.get("exception")
-        if "handle" in context and isinstance(error, Exception):
-            self.complaints.append(f"{context['message']}: {error!r}")
+        """Nothing: garbage collection reports here, at a time that no seed determines."""
 
     def run_until_complete(self, future: asyncio.Future[T], *, until_s: float = float("inf")) -> T:
         """Run until `future` is done.
@@ -157,18 +167,25 @@ class VirtualLoop:
 
     def _run_next(self, until_s: float) -> None:
         if self._ready:
-            handle = self._ready.popleft()
+            due = self._ready.popleft()
         elif self._timers:
-            when, _, handle = heapq.heappop(self._timers)
+            when, _, due = heappop(self._timers)
             if when > until_s:
                 raise Stuck(f"no result after {until_s} virtual seconds")
-            self._now_s = max(self._now_s, when)
+            if when > self._now_s:
+                self._now_s = when
         else:
             raise Stuck("nothing is left to run")
-        if handle.cancelled():
+        if due.cancelled:
             return
-        owner = handle._context.get(ACTOR)  # type: ignore[attr-defined]
+        owner = due.context.get(ACTOR)
         if owner is not None and owner.paused_until_s > self._now_s:
-            self._push(owner.paused_until_s, handle)
+            self._push(owner.paused_until_s, due)
             return
-        handle._run()
+        try:
+            due.context.run(due.callback, *due.args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - as in asyncio, the loop outlives its callbacks
+            if isinstance(error, Exception):  # and not the death of a process
+                self.complaints.append(f"a callback raised {error!r}")

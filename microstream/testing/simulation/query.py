@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pandas as pd
 import pyarrow as pa
 
 from microstream.plan.nodes import (
@@ -49,10 +48,11 @@ OUTER_AGGREGATES = (
 )
 
 
-def draw_keys(rows: pd.DataFrame) -> pd.DataFrame:
+def draw_keys(rows: pa.Table) -> pa.Table:
     """User code that answers differently every time: the group of a row is drawn at random."""
     random = WORLD.get().random
-    return rows.assign(key=[random.randrange(4) for _ in range(len(rows))])
+    keys = pa.array([random.randrange(4) for _ in range(rows.num_rows)], pa.int64())
+    return rows.set_column(rows.schema.get_field_index("key"), EVENTS.field("key"), keys)
 
 
 def sink_topics(scenario: Scenario) -> tuple[str, ...]:
@@ -115,9 +115,10 @@ def _window(scenario: Scenario) -> Tumbling | Sliding:
 
 
 def _inner(scenario: Scenario, rows: Node) -> WindowAggregate:
-    keyed = MapBatches(child=rows, fn=draw_keys, schema=pa.schema(EVENTS)) if scenario.random_keys else rows
+    if scenario.random_keys:
+        rows = MapBatches(child=rows, fn=draw_keys, schema=EVENTS, batch_format="arrow")
     return WindowAggregate(
-        child=keyed,
+        child=rows,
         keys=("key",),
         window=_window(scenario),
         on="ts",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from microstream.connectors.kafka import writer
+from microstream.connectors.kafka import complaints, writer
 
-__all__ = ["on_this_thread", "replaced"]
+__all__ = ["no_garbage_collection", "on_this_thread", "replaced"]
 
 
 @contextmanager
@@ -24,10 +25,26 @@ def replaced(owner: Any, name: str, replacement: Any) -> Iterator[None]:
 
 @contextmanager
 def on_this_thread() -> Iterator[None]:
-    """Kafka calls are made where they are asked for inside; in production a thread guards against those that hang."""
+    """Kafka calls are made where they are asked for inside, and no port is asked what it speaks.
+
+    In production a thread guards against calls that hang, and a broker that does not answer is asked over the network.
+    """
 
     def within(limit_s: float, call: Callable[..., Any], *args: Any) -> Any:
         return call(*args, limit_s)
 
-    with replaced(writer, "within", within):
+    with replaced(writer, "within", within), replaced(complaints, "listener_of", lambda _servers: None):
         yield
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Cycles are left alone inside and collected at the end: in between, no seed determines when."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+            gc.collect(1)

@@ -72,11 +72,12 @@ class Rules(RecordRules):
 
     def encode(self, table: pa.Table, *, event_time: str | None, limits: TopicLimits) -> pa.Table:
         """One JSON object per row."""
-        rows = pa.table([_plain(column) for column in table.columns], names=table.column_names).to_pylist()
+        names, columns = table.column_names, [_plain(column).to_pylist() for column in table.columns]
         [key] = self.key
-        keys = pa.array([str(row[key]).encode() for row in rows], pa.large_binary())
-        values = pa.array([orjson.dumps(row) for row in rows], pa.large_binary())
-        return pa.Table.from_arrays([keys, values, pa.nulls(len(rows), pa.int64())], schema=RECORDS)
+        keys = [str(value).encode() for value in columns[names.index(key)]]
+        values = [orjson.dumps(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+        arrays = [pa.array(keys, pa.large_binary()), pa.array(values, pa.large_binary())]
+        return pa.Table.from_arrays([*arrays, pa.nulls(len(keys), pa.int64())], schema=RECORDS)
 
     def limits(self) -> TopicLimits:
         """Kafka's defaults."""

@@ -223,8 +223,7 @@ def _integers(message: bytes) -> list[int]:
         document = orjson.loads(message)
     except orjson.JSONDecodeError:
         return []
-    good = isinstance(document, list) and all(type(value) is int for value in document)
-    return document if good else []
+    return document if isinstance(document, list) and set(map(type, document)) <= {int} else []
 
 
 def _ask(world: World, operation: str, apply: Callable[[], T]) -> T:
