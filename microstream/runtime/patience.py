@@ -7,6 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_exponential
+
 from microstream.clock import Clock
 
 __all__ = ["patiently"]
@@ -14,8 +16,7 @@ __all__ = ["patiently"]
 T = TypeVar("T")
 log = logging.getLogger("microstream.driver")
 
-PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)
-"""Before the second try, the third, and so on; the last one counts for all that follow."""
+FIRST_PAUSE_S = 0.1
 
 
 async def patiently(
@@ -42,21 +43,35 @@ async def patiently(
     announce
         Told why the query waits, and "" when it goes on.
     """
-    began_us, tries = clock.now_us(), 0
-    while True:
-        tries += 1
-        try:
+    began_us = clock.now_us()
+    try:
+        # Nearly always all there is to do: tenacity's machinery takes longer than the call.
+        return await call()
+    except away as problem:
+        if clock.now_us() - began_us >= bound_us:
+            raise
+        announce(f"waiting: {problem}")
+        log.warning("%s Trying again for %.0f s.", problem, bound_us / 1e6)
+
+    def is_over(state: RetryCallState) -> bool:
+        return clock.now_us() - began_us >= bound_us
+
+    def say(state: RetryCallState) -> None:
+        announce(f"waiting: {state.outcome.exception() if state.outcome is not None else None}")
+
+    pause = wait_exponential(multiplier=2 * FIRST_PAUSE_S, max=5.0)
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(away),
+        stop=is_over,
+        wait=lambda state: pause(state) + jitter_s(),
+        sleep=asyncio.sleep,
+        before_sleep=say,
+        reraise=True,
+    )
+    await asyncio.sleep(FIRST_PAUSE_S + jitter_s())
+    async for attempt in retrying:
+        with attempt:
             result = await call()
-        except away as problem:
-            pause_s = PAUSES_S[min(tries, len(PAUSES_S)) - 1] + jitter_s()
-            if clock.now_us() - began_us >= bound_us:
-                raise
-            announce(f"waiting: {problem}")
-            if tries == 1:
-                log.warning("%s Trying again for %.0f s.", problem, bound_us / 1e6)
-        else:
-            if tries > 1:
-                announce("")
-                log.warning("going on after %d tries", tries)
-            return result
-        await asyncio.sleep(pause_s)
+            announce("")
+            log.warning("going on after %d tries", 1 + attempt.retry_state.attempt_number)
+    return result
