@@ -1,6 +1,6 @@
 """Names that are planned, and not in this version: what to use until they are.
 
-Asked for, they raise `AbsentError` instead of a bare AttributeError. Whoever adds one removes its line here.
+Asked for as attributes, they raise `AbsentError` instead of a bare AttributeError. Whoever adds one removes its line.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ and the same parser judges the parts: a message is good or bad whatever its neig
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -51,7 +52,7 @@ class JsonDecoder:
     "1" for integers. NaN, Infinity and -Infinity (which Python's json module writes) are accepted for floats, NaN as
     null. Decimals are text or numbers, binary is base64, dates and times of day are ISO text. Metadata `microstream:
     epoch[s|ms|us|ns]` makes a `timestamp[us]` field a number, also in lists and structs. Of a field that is given twice
-    the last value counts; with a decimal among the fields such a message is bad.
+    the last value counts.
 
     Parameters
     ----------
@@ -128,7 +129,8 @@ class JsonDecoder:
         if read is not None:
             return read, np.arange(len(messages))
         likely = self._screen(messages, faults)
-        parts = list(self._isolate(messages, likely, faults))
+        plain = {at: self._rewritten(messages[at]) for at in likely}
+        parts = list(self._isolate(plain, likely, faults))
         read = pa.concat_tables([self._wire.empty_table(), *parts])
         return read, np.array([at for at in likely if at not in faults], np.int64)
 
@@ -167,20 +169,19 @@ class JsonDecoder:
         try:
             document = orjson.loads(message)
         except orjson.JSONDecodeError as problem:
-            return None if self._parse_alone(message) is not None else f"not one JSON object: {problem}"
+            return None if self._parse([self._rewritten(message)]) is not None else f"not one JSON object: {problem}"
         if not isinstance(document, dict):
             return f"the record is {clipped(document)}, not an object"
         return fault_of_kind(document, self._document, "")
 
-    def _isolate(self, messages: Sequence[bytes], likely: Sequence[int], faults: dict[int, str]) -> Sequence[pa.Table]:
+    def _isolate(
+        self, messages: Mapping[int, bytes], likely: Sequence[int], faults: dict[int, str]
+    ) -> Sequence[pa.Table]:
         """Tables of `likely` messages in order, halving what does not parse; what fails alone goes to `faults`."""
         table = self._parse([messages[at] for at in likely])
         if table is not None:
             return [table]
         if len(likely) == 1:
-            table = self._parse_alone(messages[likely[0]])
-            if table is not None:
-                return [table]
             faults[likely[0]] = self._said_of(messages[likely[0]])
             return []
         half = len(likely) // 2
@@ -189,23 +190,19 @@ class JsonDecoder:
             *self._isolate(messages, likely[half:], faults),
         ]
 
-    def _parse_alone(self, message: bytes) -> pa.Table | None:
-        """The row of a message, or None: as it is, and else only its wanted fields, as Python's json reads them.
+    def _rewritten(self, message: bytes) -> bytes:
+        """The wanted fields of a message as Python's json reads them; the message itself where it cannot.
 
-        It takes the last of a field that is given twice, and numbers beyond all floats, which pyarrow.json refuses even
-        in fields that it passes over. Not where a decimal is wanted: Python does not keep all its digits.
+        It takes the last of a field that is given twice, and passes over numbers beyond all floats where they are not
+        wanted; pyarrow.json refuses both.
         """
-        table = self._parse([message])
-        if table is not None or any(map(pa.types.is_decimal, _leaves(self._document))):
-            return table
         try:
-            document = json.loads(message.decode())
+            document = json.loads(message.decode(), parse_float=_exact)
         except (ValueError, RecursionError):
-            return None
+            return message
         if not isinstance(document, dict):
-            return None
-        wanted = {name: document[name] for name in self._wire.names if name in document}
-        return self._parse([json.dumps(wanted).encode()])
+            return message
+        return json.dumps(_wanted(document, self._document), default=float).encode()
 
     def _said_of(self, message: bytes) -> str:
         """Why the parser refuses a message whose fields are of the right kinds."""
@@ -214,7 +211,7 @@ class JsonDecoder:
         except pa.ArrowInvalid as problem:
             if "decimal" in str(problem):
                 return str(problem)
-        return "the record is not strict JSON, or gives a field twice"
+        return "the record is not strict JSON"
 
     def _settled(self, read: pa.Table, latest_us: int | None) -> tuple[pa.Table, dict[int, str]]:
         """The columns of the schema, and the rows that break a rule of theirs."""
@@ -241,13 +238,24 @@ def fault_of_value(values: Any, field: pa.Field[Any], row: int) -> str:
     return f"{field.name} is {clipped(value)}, not {field.type}"
 
 
-def _leaves(kind: Any) -> Iterator[pa.DataType]:
-    """All types within `kind` that hold no others."""
-    if pa.types.is_nested(kind):
-        for at in range(kind.num_fields):
-            yield from _leaves(kind.field(at).type)
-    else:
-        yield kind
+def _exact(number: str) -> Decimal | float:
+    try:
+        return Decimal(number)
+    except ArithmeticError:  # an exponent beyond all bounds
+        return float(number)
+
+
+def _wanted(value: Any, kind: Any) -> Any:
+    """`value` with the fields of `kind` only; numbers for decimals keep their digits as text."""
+    match value:
+        case dict() if pa.types.is_struct(kind):
+            return {child.name: _wanted(value[child.name], child.type) for child in kind if child.name in value}
+        case list() if pa.types.is_list(kind):
+            return [_wanted(item, kind.value_type) for item in value]
+        case Decimal():
+            return str(value) if pa.types.is_decimal(kind) else float(value)
+        case _:
+            return value
 
 
 def _are_framed(messages: Sequence[bytes]) -> bool:

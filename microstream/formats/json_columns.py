@@ -88,7 +88,8 @@ def _convert(values: Any, field: pa.Field[Any]) -> tuple[pa.Array[Any], Mask]:
     if _is_binary(kind):
         return _bytes_of_base64(values)
     if pa.types.is_floating(kind):
-        nan = pc.is_nan(values)
+        # To add 0.0 makes one zero of two: of -0, an integer, parsers make either.
+        nan, values = pc.is_nan(values), pc.add(values, pa.scalar(0.0, kind))
         return (pc.if_else(nan, pa.scalar(None, kind), values) if pc.any(nan).as_py() else values), None
     if pa.types.is_struct(kind):
         return _settle_struct(values, kind)

@@ -8,6 +8,7 @@ nesting that is deeper than it goes, are for the block parser to judge.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, cast
@@ -17,6 +18,8 @@ import numpy as np
 import pyarrow as pa
 
 __all__ = ["RecordReader"]
+
+ESCAPED = re.compile(r'["\\\x00-\x1f]')
 
 MOST_COST = 12
 TEXT_COST = 3
@@ -54,6 +57,8 @@ class RecordReader:
     def fits(wire: pa.Schema) -> bool:
         """Whether all fields are of types that are judged alike here and by blocks, and few enough.
 
+        msgspec does not look for names that JSON would have to escape.
+
         >>> RecordReader.fits(pa.schema({"n": pa.int64(), "s": pa.string()}))
         True
         >>> RecordReader.fits(pa.schema({"n": pa.list_(pa.int64())})), RecordReader.fits(pa.schema([]))
@@ -61,7 +66,8 @@ class RecordReader:
         """
         kinds = wire.types
         cost = sum(TEXT_COST if _is_text(kind) else 1 for kind in kinds)
-        return 0 < cost <= MOST_COST and all(_is_text(kind) or _is_number(kind) for kind in kinds)
+        judged_alike = all(_is_text(kind) or _is_number(kind) for kind in kinds)
+        return 0 < cost <= MOST_COST and judged_alike and not any(map(ESCAPED.search, wire.names))
 
     def read(self, messages: Sequence[bytes]) -> tuple[pa.Table, list[int]]:
         """Rows of all messages but those whose indices are returned beside, which another parser must judge."""

@@ -298,7 +298,7 @@ def column_name(value: Any, node: Node, where: str) -> str:
         return value
     expr = resolve(value, node, where) if isinstance(value, Column) else None
     if not isinstance(expr, Named):
-        raise PlanError(f"{where}({value!r:.100}): give names; what is computed needs one, as in {where}(name=...).")
+        raise PlanError(f"{where}({value!r:.100}): give names; what is computed needs one, as in assign(name=...).")
     return expr.name
 
 

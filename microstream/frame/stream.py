@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NoReturn, overload
 
@@ -69,9 +69,9 @@ class StreamFrame(Steps, Outputs):
             raise PlanError(f"named({id!r}): an id has letters, digits, '_', '-' and '.', and at least one of them.")
         return StreamFrame(replace(self._operator(".named()"), id=id))
 
-    def groupby(self, by: str | Column | Sequence[str | Column]) -> GroupBy[StreamFrame]:
+    def groupby(self, by: str | Column | Iterable[str | Column]) -> GroupBy[StreamFrame]:
         """Rows by key, for `.window(...).agg(...)`; null keys are a group of their own."""
-        several = isinstance(by, list | tuple | pd.Index)
+        several = isinstance(by, Iterable) and not isinstance(by, str | Column)
         keys = [column_name(key, self._node, "groupby") for key in (by if several else [by])]
         if not keys:
             raise PlanError("groupby: name at least one key column.")

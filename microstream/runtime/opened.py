@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -104,10 +104,12 @@ class Checkpoint:
     def __repr__(self) -> str:
         return f"<Checkpoint {self._store.url}>"
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in LATER:
-            raise later("a checkpoint", name, LATER)
-        raise AttributeError(f"Checkpoint has no attribute {name!r}", name=name, obj=self)
+    if not TYPE_CHECKING:  # or misspelt names would pass
+
+        def __getattr__(self, name):
+            if name in LATER:
+                raise later("a checkpoint", name, LATER)
+            return object.__getattribute__(self, name)  # for its error, also of a property's own
 
     @property
     def url(self) -> str:

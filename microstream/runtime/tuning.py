@@ -49,7 +49,7 @@ LOCAL_CONFIG: dict[str, Any] = {
     LOCAL: True,
     # Dask lets glibc hand every free 64 KB back. A batch takes and frees the same tens of megabytes as the one before:
     # page faults were a quarter of the CPU time of reading.
-    f"{HEAP}MALLOC_TRIM_THRESHOLD_": 256 << 20,
+    f"{HEAP}MALLOC_TRIM_THRESHOLD_": 128 << 20,
     f"{HEAP}MALLOC_MMAP_THRESHOLD_": 32 << 20,  # glibc accepts no more
 }
 

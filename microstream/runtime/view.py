@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -46,10 +46,12 @@ class QueryView(ABC):
     _noticed: threading.Event
     _ended: threading.Event
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name in LATER:
-            raise later("a query", name, LATER)
-        raise AttributeError(f"StreamingQuery has no attribute {name!r}", name=name, obj=self)
+    if not TYPE_CHECKING:  # or misspelt names would pass
+
+        def __getattr__(self, name):
+            if name in LATER:
+                raise later("a query", name, LATER)
+            return object.__getattribute__(self, name)  # for its error, also of a property's own
 
     @abstractmethod
     def _ask(self, question: Callable[[Driver], Coroutine[Any, Any, T]]) -> T | None:

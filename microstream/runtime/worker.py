@@ -230,7 +230,7 @@ class LaneWorker:
         what = f"{type(failure.cause).__name__}: {failure.cause}".rstrip(".")
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
-            f"{what}. Nothing of this batch was committed: mend the function and start the query again"
+            f"{what}. Nothing of this batch was committed: mend the query and start it again"
             f"{self._way_past(incoming.record_of(failure.origin))}.",
             operator=name,
             batch=task.attempt.batch,

@@ -53,10 +53,10 @@ class LaneRun:
     bounds: npt.NDArray[np.int64]
     buffer_rows: int
     nbytes: int
-    unique: bool = True
+    unique: bool
 
     @classmethod
-    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int, by: str = END, unique: bool = True) -> LaneRun:
+    def of(cls, table: pa.Table, *, batch: int, lo: int, level: int, unique: bool, by: str = END) -> LaneRun:
         """A run of `table`, which is sorted by column `by` unless it is already."""
         ends = table.column(by).to_numpy()
         if (ends[1:] < ends[:-1]).any():
@@ -245,7 +245,7 @@ def add(
     table = merged([*(runs[at].table for at in swallowed), fresh.table], merge)
     if table is None:
         raise InternalError(f"merging the run of batch {fresh.batch} lost its rows")
-    added = LaneRun.of(table, batch=fresh.batch, lo=fresh.lo, level=level, by=by)
+    added = LaneRun.of(table, batch=fresh.batch, lo=fresh.lo, level=level, unique=True, by=by)
     return added, tuple(run for at, run in enumerate(runs) if at not in swallowed)
 
 

@@ -37,9 +37,10 @@ def lane_of(hashes: Hashes, starts: Sequence[int]) -> npt.NDArray[np.intp]:
 def split(
     table: pa.Table, keys: Sequence[str], starts: Sequence[int], *, bits: int = HASH_BITS
 ) -> tuple[pa.Table, ...]:
-    """The rows of each lane, in their order, each lane as a copy of its own.
+    """The rows of each lane, in their order: copies, or `table` itself where all go to one lane.
 
-    Copies, because a slice that is sent to another worker may drag the buffers of the whole table with it.
+    Copies, because a slice that is sent to another worker may drag the buffers of the whole table with it; `table` must
+    be no such slice.
     """
     if len(starts) == 1:
         return (table,)

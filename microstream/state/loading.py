@@ -75,7 +75,14 @@ def load(
     # A run without live rows stays in the state until the next step, which drops it from the manifest.
     after_us = closed_before_us if expired_us is None else expired_us
     loaded = tuple(
-        LaneRun.of(_living(run, table, by, after_us, keys, bits), batch=run.batch, lo=run.lo, level=run.level, by=by)
+        LaneRun.of(
+            _living(run, table, by, after_us, keys, bits),
+            batch=run.batch,
+            lo=run.lo,
+            level=run.level,
+            unique=True,
+            by=by,
+        )
         for run, table in zip(mine, tables, strict=True)
     )
     return WindowState(lo=lo, closed_before_us=closed_before_us, runs=loaded)

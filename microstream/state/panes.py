@@ -128,7 +128,7 @@ def step(
 def _built(state: WindowState, window: Sliding, height: int, merge: Merge) -> tuple[tuple[LaneRun, ...], ...]:
     """The blocks of a state that was loaded."""
     table = merged([run.table for run in state.runs], merge, unique=True)
-    held = None if table is None else LaneRun.of(table, batch=0, lo=state.lo, level=0, by=PANE)
+    held = None if table is None else LaneRun.of(table, batch=0, lo=state.lo, level=0, unique=True, by=PANE)
     empty: tuple[tuple[LaneRun, ...], ...] = ((),) * (1 + height)
     return _rolled(empty, held, window, merge, since_us=state.closed_before_us, until_us=state.closed_before_us)
 
@@ -182,7 +182,7 @@ def _block(parts: Sequence[pa.Table], level: int, window: Sliding, merge: Merge)
     panes = window.pane_of(table.column(PANE).to_numpy() - 1)
     last = ((panes >> level) + 1 << level) - 1
     table = merge(_relabelled(table, PANE, window.pane_ends_us(last)))
-    return LaneRun.of(table, batch=0, lo=0, level=0, by=PANE)
+    return LaneRun.of(table, batch=0, lo=0, level=0, unique=True, by=PANE)
 
 
 def _with(runs: tuple[LaneRun, ...], fresh: LaneRun, merge: Merge) -> tuple[LaneRun, ...]:

@@ -90,7 +90,10 @@ class Values:
 
 
 class Fold(Protocol):
-    """One aggregate; merging is associative and commutative (floats up to rounding)."""
+    """One aggregate; merging is associative and commutative (floats up to rounding).
+
+    What `update` gives is merged already: to merge it alone changes nothing, so that a group of one part need not be.
+    """
 
     @property
     def fields(self) -> tuple[pa.Field[Any], ...]:
