@@ -173,6 +173,19 @@ class UnreachableError(ConnectorError):
 class OffsetExpiredError(ConnectorError):
     """The source no longer holds the offsets that this query must read next. Fields: partition, wanted, earliest."""
 
+    @classmethod
+    def of(cls, source: str, partition: str, wanted: int, earliest: int) -> OffsetExpiredError:
+        """Records of a topic are gone: the same words, whether the driver or a worker finds it first."""
+        return cls(
+            f"source {source}: {partition} offset {wanted} must be read next, but retention removed everything before "
+            f"{earliest}: {earliest - wanted} records are lost. Start with on_data_loss="
+            '"skip" to go on without them, and raise retention.ms of the topic.',
+            source=source,
+            partition=partition,
+            wanted=wanted,
+            earliest=earliest,
+        )
+
 
 class CheckpointError(MicrostreamError):
     """The checkpoint cannot be used as it is. Field: problems (all of them at once)."""

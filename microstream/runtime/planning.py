@@ -131,15 +131,7 @@ def check_offsets(source: SourceState, bounds: Mapping[str, Bounds], identity: M
                 partition=line.partition,
             )
         if line.next_offset < at.low:
-            raise OffsetExpiredError(
-                f"source {source.name}: {line.partition} offset {line.next_offset} must be read next, but retention "
-                f"removed everything before {at.low}: {at.low - line.next_offset} records are lost. Start "
-                'with on_data_loss="skip" to go on without them, and raise retention.ms of the topic.',
-                source=source.name,
-                partition=line.partition,
-                wanted=line.next_offset,
-                earliest=at.low,
-            )
+            raise OffsetExpiredError.of(source.name, line.partition, line.next_offset, at.low)
 
 
 def skip_expired(source: SourceState, bounds: Mapping[str, Bounds]) -> SourceState:

@@ -199,14 +199,7 @@ class KafkaReader:
 
     def _accept_loss(self, partition: str, wanted: int, low: int) -> None:
         if self._rules.on_data_loss == "fail":
-            raise OffsetExpiredError(
-                f"source {self._name!r}, {partition}: offset {wanted} has expired, the oldest is {low}: "
-                f"{low - wanted} offsets are lost. Raise the retention of the topic, or go on without them with "
-                "on_data_loss='skip'.",
-                partition=partition,
-                wanted=wanted,
-                earliest=low,
-            )
+            raise OffsetExpiredError.of(self._name, partition, wanted, low)
         log.warning("%s: offsets %d to %d have expired and are skipped", partition, wanted, low - 1)
 
     def _complain(self, idle_us: int, ends: dict[tuple[str, int], int]) -> None:
