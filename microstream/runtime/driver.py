@@ -135,17 +135,18 @@ class Driver:
         running = self._running
         return running is not None and running.planner.is_exhausted and running.pipeline.is_idle
 
-    async def caught_up(self) -> None:
-        """Return when everything that the sources hold now is committed and published, or the query has ended."""
+    async def caught_up(self) -> bool:
+        """Wait until all that the sources hold now is committed and published; False if the query ends before."""
         while self._running is None and not self._over.done():
             await self._movement()
         if self._running is None:
-            return
+            return False
         ends = await self._running.planner.ends()
         while not self._over.done():
             if self._running.planner.has_committed(ends) and self._running.delivery.is_done:
-                return
+                return True
             await self._movement()
+        return False
 
     @property
     def sources(self) -> tuple[SourceState, ...]:

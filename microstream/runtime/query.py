@@ -189,9 +189,8 @@ class StreamingQuery(QueryView):
         MicrostreamError
             The exception that ended the query.
         """
-        self._ask(Driver.caught_up)
-        if self.exception is not None:
-            raise self.exception
+        if not self._ask(Driver.caught_up):
+            self.await_termination()
 
     def stop(self) -> None:
         """Finish the batches in flight, publish them, and end. Windows that are open stay in the checkpoint.
