@@ -8,10 +8,12 @@ the whole process, so nothing but Dask imports it.
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
 from typing import Any
 
 import dask.config
 
+from microstream.runtime.pauses import short_pauses
 from microstream.runtime.tuning import LOCAL, SEND_INTERVAL_S, prepare_scheduler, prepare_worker
 
 __all__ = ["dask_setup"]
@@ -19,6 +21,8 @@ __all__ = ["dask_setup"]
 
 prepare_scheduler()
 prepare_worker()
+as_long_as_it_lives = ExitStack()
+as_long_as_it_lives.enter_context(short_pauses())
 
 
 def dask_setup(server: Any) -> None:

@@ -26,6 +26,7 @@ from microstream.plan.dtypes import to_frame
 from microstream.plan.stages import Stages
 from microstream.runtime.driver import Driver
 from microstream.runtime.inline import InlineEngine
+from microstream.runtime.pauses import short_pauses
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
 from microstream.runtime.signals import after_ctrl_c, stopping_on_sigterm, wait_awake
@@ -250,7 +251,8 @@ class StreamingQuery(QueryView):
     def _run(self, spec: QuerySpec, open_world: Callable[[], Ports], temporary: str | None) -> None:
         self._temporary = temporary is not None
         try:
-            asyncio.run(self._drive(spec, open_world))
+            with short_pauses():
+                asyncio.run(self._drive(spec, open_world))
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the query
             self.exception = told(error, self.name)
             self.status = f"failed: {self.exception}"

@@ -1,0 +1,70 @@
+"""What survives a full collection is not looked at again for a while, and nothing stays for good."""
+
+import gc
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from microstream.runtime.pauses import short_pauses
+
+
+class Knot:
+    """Garbage that only the collector finds."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.fixture(autouse=True)
+def unfrozen() -> Iterator[None]:
+    gc.unfreeze()
+    yield
+    gc.unfreeze()
+
+
+def test_survivors_of_a_full_collection_are_passed_over_by_the_next() -> None:
+    knot = Knot()
+    gone = weakref.ref(knot)
+    with short_pauses():
+        gc.collect()
+        assert gc.get_freeze_count() > 0
+        del knot
+        gc.collect()
+        assert gone() is not None
+    gc.collect()
+    assert gone() is None
+
+
+def test_garbage_that_is_younger_is_collected() -> None:
+    with short_pauses():
+        gc.collect()
+        gone = weakref.ref(Knot())
+        gc.collect()
+        assert gone() is None
+
+
+def test_everything_is_looked_at_from_time_to_time() -> None:
+    knot = Knot()
+    gone = weakref.ref(knot)
+    with short_pauses(look_at_all_s=0):
+        gc.collect()
+        del knot
+        gc.collect()
+        assert gone() is None
+
+
+def test_the_last_query_of_a_process_gives_back_what_all_froze() -> None:
+    with short_pauses():
+        with short_pauses():
+            gc.collect()
+        assert gc.get_freeze_count() > 0
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_program_that_freezes_by_itself_keeps_its_objects_frozen() -> None:
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with short_pauses():
+        gc.collect()
+    assert gc.get_freeze_count() == frozen
