@@ -35,6 +35,10 @@ class Settings:
         Event time that a backlog may advance in one batch.
     batch_target_us
         How long a batch of a backlog should take with a trigger shorter than this.
+    call_below_us
+        With a trigger shorter than this, the workers of a local cluster are called by the driver instead of getting
+        tasks from Dask's scheduler: half the CPU time of a small batch and less latency, but the task stream of the
+        Dask dashboard does not show them. 0: always tasks, as on a cluster that the user brings.
     poll_us
         How often sources are asked for news while nothing arrives.
     source_wait_us
@@ -69,6 +73,7 @@ class Settings:
     max_bytes: int = 512_000_000
     max_span_us: int = 3_600_000_000
     batch_target_us: int = 1_000_000
+    call_below_us: int = 250_000
     poll_us: int = 10_000
     source_wait_us: int = 300_000_000
     store_wait_us: int = 300_000_000
@@ -86,7 +91,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name in (f.name for f in fields(self)):
-            least = 0 if name in ("workers", "takeover_watch_us") else 1
+            least = 0 if name in ("workers", "takeover_watch_us", "call_below_us") else 1
             if getattr(self, name) < least:
                 shown = name.removesuffix("_us")
                 raise SettingError(f"microstream.{shown}={getattr(self, name)}: must be at least {least}.")

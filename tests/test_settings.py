@@ -9,7 +9,7 @@ from microstream.errors import SettingError
 from microstream.settings import Settings
 
 NAMES = [f.name for f in fields(Settings)]
-MAY_BE_ZERO = {"workers", "takeover_watch_us"}
+MAY_BE_ZERO = {"workers", "takeover_watch_us", "call_below_us"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -18,9 +18,9 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Client, LocalCluster
 from distributed.core import clean_exception
 
-from microstream.errors import ConnectorError, PlanError, unpacked
+from microstream.errors import ConnectorError, PlanError, UnreachableError, unpacked
 from microstream.runtime.engine import EngineEvent, EngineLost, Job, Receipt, Task, TaskDone, TaskFailed
-from microstream.runtime.lanes import PUBLISH, LanePlugin, Raised, plugin_name, plugins_of, run_task
+from microstream.runtime.lanes import CALL, LanePlugin, Raised, plugin_name, plugins_of, run_task
 from microstream.runtime.local import local_cluster
 from microstream.runtime.roster import Roster
 from microstream.runtime.task import PublishTask, StageTask, task_key
@@ -57,17 +57,19 @@ class DaskEngine:
         Processes of the local cluster.
     security
         `distributed.Security` of the user's cluster.
+    calls
+        Whether stages are called on workers, as publications are, instead of being tasks of Dask's scheduler.
     """
 
-    def __init__(self, address: str | None, workers: int, security: Any = None) -> None:
-        self._address, self._workers, self._security = address, workers, security
+    def __init__(self, address: str | None, workers: int, security: Any = None, *, calls: bool = False) -> None:
+        self._address, self._workers, self._security, self._calls = address, workers, security, calls
         self._cluster: LocalCluster | None = None
         self._client: Client | None = None
         self._roster: Roster | None = None
         self._job: Job
         self._notify: Callable[[EngineEvent], None]
         self._futures: dict[str, Any] = {}
-        self._publications: dict[str, asyncio.Task[None]] = {}
+        self._called: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
     async def start(self, job: Job, notify: Callable[[EngineEvent], None]) -> None:
@@ -122,16 +124,16 @@ class DaskEngine:
         return self._roster.memory_fraction if self._roster is not None else 0.0
 
     def submit(self, tasks: Sequence[tuple[str, Task]]) -> None:
-        """Start tasks: those of a stage as one graph, because the cost is per graph, not per task."""
-        self._submit_stage([(address, task) for address, task in tasks if isinstance(task, StageTask)])
+        """Start tasks."""
+        scheduled = [(address, task) for address, task in tasks if isinstance(task, StageTask) and not self._calls]
+        if scheduled:
+            self._schedule(scheduled)
         for address, task in tasks:
-            if isinstance(task, PublishTask):
-                work = self._publish(self._connected(), address, task)
-                self._publications[task_key(task)] = self._spawn(work)
+            if isinstance(task, PublishTask) or self._calls:
+                self._called[task_key(task)] = self._spawn(self._call(self._connected(), address, task))
 
-    def _submit_stage(self, tasks: Sequence[tuple[str, StageTask]]) -> None:
-        if not tasks:
-            return
+    def _schedule(self, tasks: Sequence[tuple[str, StageTask]]) -> None:
+        """The tasks of a stage as one graph, because the cost is per graph, not per task."""
         client, keys = self._connected(), {task_key(task): (address, task) for address, task in tasks}
         graph = {key: DaskTask(key, run_task, task) for key, (_, task) in keys.items()}
         homes = {key: [address] for key, (address, _) in keys.items()}
@@ -165,19 +167,22 @@ class DaskEngine:
         if self._futures.pop(future.key, None) is not None:
             self._notify(event)
 
-    async def _publish(self, client: Client, address: str, task: PublishTask) -> None:
-        wanted = {"op": PUBLISH, "task": pickle.dumps(task)}
+    async def _call(self, client: Client, address: str, task: Task) -> None:
+        wanted = {"op": CALL, "task": pickle.dumps(task)}
         event: EngineEvent
         try:
             if self._cluster is not None:
-                answer = await getattr(client.rpc(address), PUBLISH)(task=wanted["task"])
+                answer = await getattr(client.rpc(address), CALL)(task=wanted["task"])
             else:
                 answers = await client.scheduler.broadcast(msg=wanted, workers=[address], on_error="return_pickle")
                 answer = _checked(answers[address])
             event = _event(task, pickle.loads(answer["done"]))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the marker will tell what became of the batch
+        except OSError as silence:
+            # A worker that is gone is soon known as lost; one whose connection broke is asked again.
+            event = self._failure(client, task, UnreachableError(f"worker {address} does not answer: {silence}"))
+        except Exception as error:  # noqa: BLE001 - judged by the driver; of a publication, the marker tells the outcome
             event = self._failure(client, task, error)
-        if self._publications.pop(task_key(task), None) is not None:
+        if self._called.pop(task_key(task), None) is not None:
             self._notify(event)
 
     def _failure(self, client: Client, task: Task, error: Exception) -> EngineEvent:
@@ -191,8 +196,8 @@ class DaskEngine:
             key = task_key(task)
             if (future := self._futures.pop(key, None)) is not None:
                 future.release()
-            if (publication := self._publications.pop(key, None)) is not None:
-                publication.cancel()
+            if (call := self._called.pop(key, None)) is not None:
+                call.cancel()
 
     async def close(self) -> None:
         """Take the job off the workers; end the local cluster. What fails here is only said."""

@@ -6,9 +6,11 @@ import asyncio
 import pickle
 import uuid
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+import distributed.worker
 import pyarrow as pa
 from distributed import Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm import CommClosedError
@@ -21,14 +23,17 @@ from microstream.checkpoint.store import StoreError
 from microstream.errors import MicrostreamError, packed
 from microstream.observe.logs import logs_of_environment
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
-from microstream.runtime.task import PublishTask, StageTask
+from microstream.runtime.task import StageTask
 from microstream.runtime.worker import LaneWorker
 
-__all__ = ["PUBLISH", "LanePlugin", "Raised", "is_ready", "plugin_name", "plugins_of", "run_task"]
+__all__ = ["CALL", "LanePlugin", "Raised", "is_ready", "plugin_name", "plugins_of", "run_task"]
 
 HANDLER = "microstream_fetch"
-PUBLISH = "microstream_publish"
+CALL = "microstream_call"
 PUBLISH_THREADS = 16
+
+CURRENT_WORKER: ContextVar[Worker] | None = getattr(distributed.worker, "_worker_cvar", None)
+"""What `distributed.get_worker()` answers; Dask sets it for tasks only, and functions of users may ask in calls too."""
 
 FETCH_S = 60.0
 """A worker that hangs without closing its connection must not take its consumers with it."""
@@ -68,7 +73,7 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
         )
         self.publishers = ThreadPoolExecutor(PUBLISH_THREADS, thread_name_prefix="publish")
         worker.handlers[HANDLER] = _Fetches(worker).answer
-        worker.handlers[PUBLISH] = _Publications(worker).answer
+        worker.handlers[CALL] = _Calls(worker).answer
 
     def teardown(self, worker: Worker) -> None:
         """Close consumers and producers."""
@@ -97,11 +102,12 @@ class _Fetches:
         return {"lost": "", "tables": [to_serialize(table) for table in tables]}
 
 
-class _Publications:
-    """The handler of publications, which are no Dask tasks.
+class _Calls:
+    """The handler of tasks that are called, not scheduled: publications always, stages of small batches.
 
-    A publication waits for a broker, mostly. As a task it would hold a thread of the worker, often the only one, while
-    the next batch wants to be read: batches then follow each other half as fast.
+    A publication waits for a broker, mostly. As a Dask task it would hold a thread of the worker, often the only one,
+    while the next batch wants to be read: batches then follow each other half as fast. A stage that is called runs in
+    the threads that Dask's tasks run in: the worker never does more at a time than it was started for.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -109,11 +115,22 @@ class _Publications:
 
     async def answer(self, task: bytes) -> dict[str, bytes]:
         """`done`: the receipt, or the error that is the result, pickled."""
-        wanted: PublishTask = pickle.loads(task)
-        lanes = _lanes_of(self._worker, wanted.job, wanted.epoch)
-        publishers = _plugin_of(self._worker, wanted.job, wanted.epoch).publishers
-        done = await asyncio.get_running_loop().run_in_executor(publishers, _run, lanes, wanted)
+        wanted: Task = pickle.loads(task)
+        of = wanted.attempt if isinstance(wanted, StageTask) else wanted
+        plugin = _plugin_of(self._worker, of.job, of.epoch)
+        lanes = _lanes_of(self._worker, of.job, of.epoch)
+        threads = self._worker.executors["default"] if isinstance(wanted, StageTask) else plugin.publishers
+        try:
+            running = asyncio.get_running_loop().run_in_executor(threads, self._run, lanes, wanted)
+        except RuntimeError as closed:
+            raise ConnectionError(f"worker {self._worker.address} is closing") from closed
+        done = await running
         return {"done": pickle.dumps(done)}
+
+    def _run(self, lanes: LaneWorker, task: Task) -> Receipt | Raised:
+        if CURRENT_WORKER is not None:
+            CURRENT_WORKER.set(self._worker)
+        return _run(lanes, task)
 
 
 class WorkerExchange:

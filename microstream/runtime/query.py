@@ -30,7 +30,7 @@ from microstream.runtime.pauses import short_pauses
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
 from microstream.runtime.signals import after_ctrl_c, stopping_on_sigterm, wait_awake
-from microstream.runtime.trigger import AvailableNow, Continuously, Trigger
+from microstream.runtime.trigger import AvailableNow, Continuously, Trigger, interval_us
 from microstream.runtime.view import QueryView
 from microstream.runtime.world import at_work, world
 from microstream.settings import Settings
@@ -348,7 +348,10 @@ def start_query(
     )
 
     def open_world() -> Ports:
-        return world(open_store(folder, dict(spec.storage_options)), DaskEngine(address, workers, security))
+        between_us = interval_us(trigger)
+        calls = client is None and between_us is not None and between_us < chosen.call_below_us
+        engine = DaskEngine(address, workers, security, calls=calls)
+        return world(open_store(folder, dict(spec.storage_options)), engine)
 
     query = StreamingQuery(name, stages)
     with _registry:

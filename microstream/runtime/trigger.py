@@ -8,7 +8,7 @@ from typing import TypeAlias
 from microstream.clock import duration_us
 from microstream.errors import PlanError
 
-__all__ = ["AvailableNow", "Continuously", "Every", "Trigger", "parse_trigger"]
+__all__ = ["AvailableNow", "Continuously", "Every", "Trigger", "interval_us", "parse_trigger"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,21 @@ class AvailableNow:
 
 
 Trigger: TypeAlias = Every | Continuously | AvailableNow
+
+
+def interval_us(trigger: Trigger) -> int | None:
+    """Time from one batch to the next; None when as much as possible is wanted of each.
+
+    >>> interval_us(Continuously())
+    0
+    """
+    match trigger:
+        case Every(interval_us=interval):
+            return interval
+        case Continuously():
+            return 0
+        case AvailableNow():
+            return None
 
 
 def parse_trigger(trigger: str | Trigger) -> Trigger:
