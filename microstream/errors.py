@@ -167,7 +167,7 @@ class ConnectorError(MicrostreamError):
 
 
 class UnreachableError(ConnectorError):
-    """A source, sink or worker does not answer now; it is waited for (setting `source_wait`) before the query gives up."""
+    """A source, sink or worker does not answer now; the query waits (setting `source_wait`) before it fails."""
 
 
 class OffsetExpiredError(ConnectorError):
