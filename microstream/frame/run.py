@@ -19,6 +19,7 @@ from microstream.plan.nodes import Node, Sink, WindowAggregate
 from microstream.plan.rules import children
 from microstream.plan.stages import cut
 from microstream.runtime import query
+from microstream.runtime.changes import checked_changes
 from microstream.runtime.trigger import Trigger, parse_trigger
 
 __all__ = ["explain_node", "explain_sinks", "results_of", "start_sinks"]
@@ -36,6 +37,7 @@ def start_sinks(
     lanes: int | None,
     client: Any,
     takeover: bool,
+    on_change: Mapping[str, str] | None,
     settings: Mapping[str, Any],
 ) -> query.StreamingQuery:
     """Compile `sinks` into one query and start it (see `ms.start`)."""
@@ -57,6 +59,7 @@ def start_sinks(
         lanes=lanes,
         client=client,
         takeover=takeover,
+        on_change=checked_changes(on_change),
         settings=_chosen(settings),
     )
 

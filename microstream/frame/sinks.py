@@ -14,6 +14,7 @@ from microstream.formats.registry import RegistryConfig, registry_of
 from microstream.frame.run import explain_sinks, start_sinks
 from microstream.plan.nodes import Node, Sink, Source
 from microstream.plan.rules import in_order
+from microstream.runtime.changes import Change
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
 
@@ -64,6 +65,7 @@ class StreamSink:
         max_records: int | None = None,
         max_span: str | None = None,
         retain: str | None = None,
+        on_change: Mapping[str, Change] | None = None,
     ) -> StreamingQuery:
         """Start a query of this one sink; see `microstream.start`."""
         return start(
@@ -78,6 +80,7 @@ class StreamSink:
             max_records=max_records,
             max_span=max_span,
             retain=retain,
+            on_change=on_change,
         )
 
     def explain(self) -> str:
@@ -100,6 +103,7 @@ def start(
     max_records: int | None = None,
     max_span: str | None = None,
     retain: str | None = None,
+    on_change: Mapping[str, Change] | None = None,
 ) -> StreamingQuery:
     """Start one query that feeds all `sinks`, committed together.
 
@@ -129,6 +133,12 @@ def start(
         Event time that a backlog may advance in one batch, a duration such as "1h".
     retain
         For how long one checkpoint per hour is kept, a duration such as "2D".
+    on_change
+        What is to become of parts of the checkpoint that a changed query no longer fits; without it the query does not
+        start. By id or name: "drop" for an operator or source that is gone, whose state or position is forgotten, and
+        for a sink that is gone or writes elsewhere, whose rows that are committed but not yet published are lost;
+        "reset" for an operator with other keys, window, aggregates or kind: it starts empty, and what it closed before
+        stays closed. Parts that fit are kept whatever it says, so it may stay in the program.
 
     Returns
     -------
@@ -154,6 +164,7 @@ def start(
         lanes=lanes,
         client=client,
         takeover=takeover,
+        on_change=on_change,
         settings={"max_records": max_records, "max_span": max_span, "retain": retain},
     )
 

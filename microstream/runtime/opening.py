@@ -60,7 +60,7 @@ async def open_head(query: QuerySpec, ports: Ports, watched: SourceWatch, announ
     starts = await watched.starts(new_sources(before, stages), query.default_start)
     fresh = JobFile(job=ports.new_id(), created_us=ports.clock.now_us())
     if before is not None:
-        going_on = resumed(before, stages, lanes=query.lanes or before.lanes, starts=starts)
+        going_on = resumed(before, stages, lanes=query.lanes or before.lanes, starts=starts, on_change=query.on_change)
         await _refuse_more_input(going_on, watched)
     job = await _patient(query, ports, announce, lambda: job_of(store, fresh))
     if before is not None:
@@ -113,7 +113,9 @@ async def _continue(
     """Bring new sources, sinks, operators and lanes into the checkpoint before anything reads them."""
     if fenced.kind is Kind.START:
         return fenced
-    going_on = resumed(fenced, query.stages, lanes=query.lanes or fenced.lanes, starts=starts)
+    going_on = resumed(
+        fenced, query.stages, lanes=query.lanes or fenced.lanes, starts=starts, on_change=query.on_change
+    )
     if going_on == fenced:
         return fenced
     following = _following(going_on, ports, Kind.START)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from microstream.checkpoint.owner import Owner
 from microstream.checkpoint.store import ObjectStore
 from microstream.clock import Clock
 from microstream.plan.stages import Stages
+from microstream.runtime.changes import NOTHING, OnChange
 from microstream.runtime.engine import Engine, Offload
 from microstream.runtime.trigger import Trigger
 from microstream.settings import Settings
@@ -46,6 +47,7 @@ class QuerySpec:
     default_start: str
     takeover: bool
     storage_options: Mapping[str, Any]
+    on_change: OnChange = field(default_factory=lambda: NOTHING)
 
 
 class Listener(Protocol):

@@ -24,6 +24,7 @@ from microstream.observe.console import print_batch
 from microstream.observe.logs import logs_of_environment, working_on
 from microstream.plan.dtypes import to_frame
 from microstream.plan.stages import Stages
+from microstream.runtime.changes import NOTHING, OnChange
 from microstream.runtime.driver import Driver
 from microstream.runtime.inline import InlineEngine
 from microstream.runtime.pauses import short_pauses
@@ -305,6 +306,7 @@ def start_query(
     lanes: int | None = None,
     client: Any = None,
     takeover: bool = False,
+    on_change: OnChange = NOTHING,
     settings: Mapping[str, Any] | None = None,
 ) -> StreamingQuery:
     """Start a query on a Dask cluster; returns once it owns its checkpoint, or waits for something outside.
@@ -344,6 +346,7 @@ def start_query(
         default_lanes=max(1, min(threads, 16)),
         default_start="earliest" if isinstance(trigger, AvailableNow) else "latest",
         takeover=takeover,
+        on_change=on_change,
         storage_options=storage_options or {},
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -33,6 +32,7 @@ from microstream.operators.aggregate import partial_schema, shape
 from microstream.plan.nodes import Sink, Source
 from microstream.plan.stages import Operator, Stages
 from microstream.plan.stored import node_text
+from microstream.runtime.changes import NOTHING, OnChange, is_elsewhere, plan_problems, waits, way_out
 from microstream.state.hashing import HASH_ID
 from microstream.state.lanes import lane_starts, rescale
 
@@ -130,32 +130,30 @@ def new_sources(head: Manifest | None, stages: Stages) -> tuple[Source, ...]:
     return tuple(node for node in stages.sources if node.name not in known)
 
 
-def resumed(head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets) -> Manifest:
+def resumed(
+    head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets, on_change: OnChange = NOTHING
+) -> Manifest:
     """`head` as this plan and number of lanes continue it; equal to `head` if nothing changed.
+
+    What does not fit is left behind where `on_change` says so.
 
     Raises
     ------
     PlanError
         The plan cannot go on from this checkpoint; all reasons at once (semantics 38).
     """
-    problems = _plan_problems(head, stages)
+    problems = plan_problems(head, stages, on_change)
     if problems:
         raise PlanError(
-            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(problems)}. Start the query that wrote "
-            "it, or use a new checkpoint folder for this one.",
+            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(map(str, problems))}. {way_out(problems)}",
             checkpoint=head.url,
-            problems=problems,
+            problems=tuple(problem.text for problem in problems),
         )
     known_sources = {source.name: source for source in head.sources}
     known_operators = {state.id: state for state in head.operators}
     known_sinks = {sink.name: sink for sink in head.sinks}
     sources = tuple(known_sources.get(node.name) or _new_source(node, starts) for node in stages.sources)
-    operators = tuple(
-        replace(_rescaled(known_operators[o.id], lanes), node=node_text(o.node))
-        if o.id in known_operators
-        else _new_operator(o, lanes, BEGINNING_US)
-        for o in stages.operators
-    )
+    operators = tuple(_resumed_operator(known_operators.get(o.id), o, lanes) for o in stages.operators)
     sinks = tuple(_resumed_sink(known_sinks.get(sink.name), sink, head.batch) for sink in stages.sinks)
     return replace(
         head,
@@ -166,47 +164,6 @@ def resumed(head: Manifest, stages: Stages, *, lanes: int, starts: StartOffsets)
         sinks=sinks,
         schemas=_schemas(stages.operators),
     )
-
-
-def _plan_problems(head: Manifest, stages: Stages) -> tuple[str, ...]:
-    problems = []
-    if head.hash_id != HASH_ID:
-        problems.append(f"its keys are hashed by {head.hash_id!r}, this version hashes by {HASH_ID!r}")
-    operators = {o.id: o for o in stages.operators}
-    for state in head.operators:
-        operator = operators.get(state.id)
-        if operator is None:
-            problems.append(f"its operator {state.id!r} is not in this query, so its state would be lost")
-        elif shape(operator.node) != state.shape:
-            problems.append(f"operator {state.id!r} {_changed(state.shape, shape(operator.node))}")
-    sources = {node.name: node for node in stages.sources}
-    for source in head.sources:
-        node = sources.get(source.name)
-        if node is None:
-            problems.append(f"its source {source.name!r} is not in this query")
-        elif (node.spec.kind, node.spec.target) != (source.kind, source.target):
-            problems.append(
-                f"source {source.name!r} was {source.kind} {source.target}, is now {node.spec.kind} {node.spec.target}"
-            )
-    sinks = {sink.name: sink for sink in stages.sinks}
-    for old in head.sinks:
-        new = sinks.get(old.name)
-        waiting = (*old.pending, *old.held)
-        if waiting and (
-            new is None or (new.spec.kind, new.spec.target, new.spec.format) != (old.kind, old.target, old.format)
-        ):
-            batches = f"{waiting[0].batch} to {waiting[-1].batch}"
-            was = " ".join(part for part in (old.kind, old.target, old.format) if part)
-            problems.append(f"sink {old.name!r} ({was}) still has batches {batches} to publish")
-    return tuple(problems)
-
-
-def _changed(old: str, new: str) -> str:
-    """The parts of two shapes that differ, as they were and as they are."""
-    was, now = json.loads(old), json.loads(new)
-    names = [name for name in now if was.get(name) != now[name]]
-    before, after = ({name: which.get(name) for name in names} for which in (was, now))
-    return f"was {json.dumps(before)} and is now {json.dumps(after)}"
 
 
 def _new_source(node: Source, starts: StartOffsets) -> SourceState:
@@ -239,6 +196,16 @@ def _new_operator(operator: Operator, lanes: int, watermark_us: int) -> Operator
     )
 
 
+def _resumed_operator(old: OperatorState | None, operator: Operator, lanes: int) -> OperatorState:
+    if old is None:
+        return _new_operator(operator, lanes, BEGINNING_US)
+    if shape(operator.node) != old.shape:
+        # Empty, but what it closed before stays closed.
+        fresh = _new_operator(operator, lanes, old.watermark_us)
+        return replace(fresh, closed_before_us=old.closed_before_us)
+    return replace(_rescaled(old, lanes), node=node_text(operator.node))
+
+
 def _rescaled(state: OperatorState, lanes: int) -> OperatorState:
     starts = lane_starts(lanes)
     if starts == state.lane_starts:
@@ -261,7 +228,7 @@ def _new_sink(sink: Sink, batch: int) -> SinkState:
 
 def _resumed_sink(old: SinkState | None, sink: Sink, batch: int) -> SinkState:
     fresh = _new_sink(sink, batch)
-    if old is None:
+    if old is None or (waits(old) and is_elsewhere(sink, old)):
         return fresh
     return replace(old, kind=fresh.kind, target=fresh.target, format=fresh.format, every_us=fresh.every_us)
 

@@ -45,7 +45,8 @@ def test_a_checkpoint_of_another_query_is_refused_with_all_differences(
     assert str(caught.value) == (
         f"query other: the plan cannot go on from checkpoint {tmp_path / 'ck'}: operator 'sums' was "
         '{"keys": [["user", "large_string"]]} and is now {"keys": [["user", "large_string"], ["n", "int64"]]}. Start '
-        "the query that wrote it, or use a new checkpoint folder for this one."
+        "the query that wrote it, or use a new checkpoint folder for this one. Or give up what is kept of them, with "
+        "on_change={'sums': 'reset'}."
     )
     assert whole(tmp_path / "ck") == before
 

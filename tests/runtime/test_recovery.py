@@ -38,8 +38,10 @@ from microstream.errors import (
     UnreachableError,
     UserFunctionError,
 )
+from microstream.operators.aggregate import shape
 from microstream.plan.nodes import Aggregate, Sink, Source
 from microstream.plan.stages import Stages, cut
+from microstream.runtime.changes import checked_changes
 from microstream.runtime.engine import ExchangeLostError
 from microstream.runtime.recovery import Verdict, first_manifest, new_sources, resumed, verdict
 from microstream.runtime.worker import StateMissingError
@@ -157,6 +159,12 @@ def pending_head() -> Manifest:
     return replace(head, sinks=sinks)
 
 
+def allowed(head: Manifest, going_on: Manifest) -> bool:
+    """Whether the protocol takes `going_on` as the start manifest after `head`."""
+    following = replace(going_on, seq=head.seq + 1, parent=head.commit_id, commit_id="c", kind=Kind.START)
+    return structure(following) == () and invariants(head, following) == ()
+
+
 SUM = (Aggregate(name="total", column="value", how="sum"),)
 
 
@@ -203,6 +211,102 @@ def test_all_reasons_are_told_at_once() -> None:
         resumed(replace(pending_head(), hash_id="md5"), other, lanes=1, starts={"other": ({PARTITION: 0}, {})})
 
     assert len(caught.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("head", "plan", "on_change", "kept"),
+    [
+        (later(runs=(run(3),)), to_memory(out=ROWS), {"totals": "drop"}, ([], ["rows"], ["out"])),
+        (
+            later(),
+            to_memory(out=totals(replace(ROWS, name="other"), id="totals")),
+            {"rows": "drop"},
+            (["totals"], ["other"], ["out"]),
+        ),
+        (
+            pending_head(),
+            with_sink(totals(ROWS, id="totals"), MemorySink(), "new"),
+            {"out": "drop"},
+            (["totals"], ["rows"], ["new"]),
+        ),
+    ],
+    ids=["operator", "source", "sink"],
+)
+def test_what_is_gone_may_be_dropped(
+    head: Manifest, plan: Stages, on_change: dict[str, Any], kept: tuple[list[str], ...]
+) -> None:
+    starts = {"other": ({PARTITION: 0}, {})}
+
+    going_on = resumed(head, plan, lanes=1, starts=starts, on_change=on_change)
+
+    assert [o.id for o in going_on.operators] == kept[0]
+    assert [s.name for s in going_on.sources] == kept[1]
+    assert [s.name for s in going_on.sinks] == kept[2]
+    assert allowed(head, going_on)
+    assert resumed(going_on, plan, lanes=1, starts=NO_STARTS, on_change=on_change) == going_on
+
+
+def test_what_waits_for_a_sink_that_moved_may_be_dropped() -> None:
+    head, plan = pending_head(), with_sink(totals(ROWS, id="totals"), NullSink())
+
+    going_on = resumed(head, plan, lanes=1, starts=NO_STARTS, on_change={"out": "drop"})
+
+    assert [(s.kind, s.pending, s.published_through) for s in going_on.sinks] == [("null", (), head.batch)]
+    assert allowed(head, going_on)
+
+
+def test_an_operator_that_is_reset_is_empty_and_what_it_closed_stays_closed() -> None:
+    head, plan = later(runs=(run(3),)), to_memory(out=totals(ROWS, id="totals", size_us=20))
+
+    going_on = resumed(head, plan, lanes=2, starts=NO_STARTS, on_change={"totals": "reset"})
+
+    (old,), (new,) = head.operators, going_on.operators
+    assert (new.runs, new.shape) == ((), shape(plan.operators[0].node))
+    assert (new.watermark_us, new.closed_before_us) == (old.watermark_us, old.closed_before_us)
+    assert allowed(head, going_on)
+    assert resumed(going_on, plan, lanes=2, starts=NO_STARTS, on_change={"totals": "reset"}) == going_on
+
+
+@pytest.mark.parametrize(
+    ("plan", "on_change"),
+    [
+        (to_memory(out=ROWS), {"totals": "reset"}),
+        (to_memory(out=totals(ROWS, id="totals", size_us=20)), {"totals": "drop"}),
+        (to_memory(out=totals(ROWS, id="totals", size_us=20)), {"total": "reset"}),
+        (to_memory(out=totals(replace(ROWS, spec=Topic()), id="totals")), {"rows": "drop"}),
+    ],
+    ids=["gone is no reset", "changed is no drop", "another name", "a source that reads something else"],
+)
+def test_only_what_fits_the_change_is_given_up(plan: Stages, on_change: dict[str, Any]) -> None:
+    with pytest.raises(PlanError, match="cannot go on"):
+        resumed(later(), plan, lanes=1, starts=NO_STARTS, on_change=on_change)
+
+
+def test_what_fits_is_kept_whatever_on_change_says() -> None:
+    head = later(runs=(run(3),))
+
+    assert resumed(head, PLAN, lanes=1, starts=NO_STARTS, on_change={"totals": "reset", "out": "drop"}) == head
+
+
+def test_the_error_shows_what_can_be_given_up() -> None:
+    with pytest.raises(PlanError) as caught:
+        resumed(pending_head(), to_memory(new=ROWS), lanes=1, starts=NO_STARTS)
+
+    assert "on_change={'totals': 'drop', 'out': 'drop'}" in str(caught.value)
+
+
+def test_what_cannot_be_given_up_offers_no_change() -> None:
+    with pytest.raises(PlanError) as caught:
+        resumed(later(hash_id="md5"), to_memory(out=ROWS), lanes=1, starts=NO_STARTS)
+
+    assert "on_change" not in str(caught.value)
+
+
+def test_a_change_is_a_drop_or_a_reset() -> None:
+    assert checked_changes(None) == {}
+    assert checked_changes({"a": "drop", "b": "reset"}) == {"a": "drop", "b": "reset"}
+    with pytest.raises(PlanError, match="'a' is to be 'keep': say 'drop' or 'reset'"):
+        checked_changes({"a": "keep"})
 
 
 def test_a_new_source_operator_and_sink_join_a_running_query() -> None:

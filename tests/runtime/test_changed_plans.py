@@ -1,0 +1,79 @@
+"""A query that was changed goes on from its checkpoint: by itself where state fits, by `on_change` where it does not."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster
+
+import microstream as ms
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+def write(folder: Path, name: str, *rows: tuple[str, int]) -> None:
+    """Lines of (user, second)."""
+    folder.mkdir(exist_ok=True)
+    lines = [json.dumps({"user": user, "at": f"2026-01-01T00:00:{second:02d}"}) for user, second in rows]
+    (folder / name).write_text("\n".join(lines) + "\n")
+
+
+def visits(folder: Path, size: str, id: str = "visits") -> ms.StreamFrame:
+    seen = ms.read_files(
+        folder, format="json", schema={"user": "str", "at": "timestamp[ms]"}, event_time="at", watch=True, name="seen"
+    )
+    return seen.groupby("user").window(ms.tumbling(size)).size().named(id)
+
+
+def run(frame: ms.StreamFrame, client: Client, checkpoint: Path, **options: Any) -> list[tuple[Any, ...]]:
+    """What one run over everything that is there emits."""
+    query = frame.to_memory(name="out").start(
+        name=checkpoint.name, checkpoint=checkpoint, trigger=ms.available_now(), client=client, **options
+    )
+    query.await_termination()
+    table = query.table("out")
+    return sorted((user, f"{start:%S}", size) for user, start, size in table.drop(columns="window_end").to_numpy())
+
+
+def test_a_window_of_another_size_starts_empty_when_it_is_reset(client: Client, tmp_path: Path) -> None:
+    folder, checkpoint = tmp_path / "in", tmp_path / "ck"
+    write(folder, "1.json", ("ann", 1), ("ann", 2), ("bob", 11), ("ann", 12))
+    assert run(visits(folder, "10s"), client, checkpoint) == [("ann", "00", 2)]
+    write(folder, "2.json", ("ann", 13), ("bob", 31))
+    with pytest.raises(ms.PlanError, match=r"Or give up .* on_change=\{'visits': 'reset'\}"):
+        run(visits(folder, "5s"), client, checkpoint)
+
+    changed = run(visits(folder, "5s"), client, checkpoint, on_change={"visits": "reset"})
+
+    # Bob's visit at 11 and Ann's at 12 were in the state that was given up.
+    assert changed == [("ann", "10", 1)]
+    write(folder, "3.json", ("bob", 32), ("ann", 59))
+    assert run(visits(folder, "5s"), client, checkpoint, on_change={"visits": "reset"}) == [("bob", "30", 2)]
+
+
+def test_an_operator_that_is_gone_is_dropped(client: Client, tmp_path: Path) -> None:
+    folder, checkpoint = tmp_path / "in", tmp_path / "ck"
+    write(folder, "1.json", ("ann", 1), ("bob", 11))
+    assert run(visits(folder, "10s"), client, checkpoint) == [("ann", "00", 1)]
+    write(folder, "2.json", ("bob", 12), ("ann", 21))
+
+    renamed = run(visits(folder, "10s", id="renamed"), client, checkpoint, on_change={"visits": "drop"})
+
+    assert renamed == [("bob", "10", 1)]
+    assert ms.open_checkpoint(checkpoint).operators()["operator"].tolist() == ["renamed"]
+
+
+def test_a_change_that_is_neither_drop_nor_reset_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    write(tmp_path / "in", "1.json", ("ann", 1))
+
+    with pytest.raises(ms.PlanError, match="'visits' is to be 'forget': say 'drop' or 'reset'"):
+        visits(tmp_path / "in", "10s").to_memory().start(on_change={"visits": "forget"})  # type: ignore[dict-item]
