@@ -1,4 +1,4 @@
-"""A query that was changed goes on from its checkpoint: by itself where state fits, by `on_change` where it does not."""
+"""A query that was changed goes on from its checkpoint: by itself where state fits, by `on_change` elsewhere."""
 
 import json
 from collections.abc import Iterator
