@@ -126,8 +126,8 @@ def test_slicing_sees_every_partition_with_the_bytes_measured_so_far() -> None:
     known = source(line("bids-0", 4, 7, Status.ACTIVE), line("bids-1", 0))
     bounds = {"s": {"bids-0": Bounds(low=0, end=9), "bids-1": Bounds(low=0, end=2, max_step=1)}}
 
-    first, second = views([known], bounds, {"s": 33.0})
-    unmeasured = views([known], bounds, {})
+    first, second = views([known], NODES, bounds, {"s": 33.0})
+    unmeasured = views([known], NODES, bounds, {})
 
     assert (first.position, first.end, first.max_event_time_us, first.bytes_per_record) == (4, 9, 7, 33.0)
     assert (first.lag, second.lag) == (5, 1)
