@@ -27,7 +27,9 @@ def letters(*batches: str) -> ms.StreamFrame:
 
 
 def kafka(**changed: Any) -> ms.StreamFrame:
-    return ms.read_kafka("bids", **{"bootstrap_servers": "k:9092", "schema": {"k": "str"}, "event_time": TIME, **changed})
+    return ms.read_kafka(
+        "bids", **{"bootstrap_servers": "k:9092", "schema": {"k": "str"}, "event_time": TIME, **changed}
+    )
 
 
 def json_lines(folder: Path, *lines: object) -> Path:
@@ -100,7 +102,8 @@ def test_the_end_of_the_input_closes_all_windows_and_no_row_is_late(batches: lis
     whole = "".join(batches)
     assert dict(zip(sums["k"], sums["n"], strict=True)) == {k: whole.count(k) for k in set(whole)}
     assert each["n"].sum() == len(whole)
-    assert late.empty and late_again.empty
+    assert late.empty
+    assert late_again.empty
     assert TIME in late.columns
 
 
