@@ -13,7 +13,7 @@ from microstream.connectors.files.sample import infer_files
 from microstream.connectors.files.source import FileSource
 from microstream.errors import PlanError
 from microstream.frame.inference import SAMPLE, show
-from microstream.frame.sources import delay_of, with_event_time
+from microstream.frame.sources import all_columns, delay_of, with_event_time
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, parse_schema
 from microstream.plan.nodes import Source
@@ -67,6 +67,7 @@ def read_files(
         the first Parquet file, and printed; the first start stores it in the checkpoint, and later ones go by that.
     event_time
         Column that says when the event happened; needed for windows. A row where it is null is a bad record.
+        "_processing_time": the time at which the row is read, as in `read_kafka`.
     watermark
         How far rows may be out of order within the files that follow each other in a partition, as in "10s".
     watch
@@ -87,7 +88,8 @@ def read_files(
     Raises
     ------
     PlanError
-        A type is not known or not possible in this format, `event_time` is no time column, or the format is not clear.
+        A type is not known or not possible in this format, `event_time` is no time column, "_processing_time" is a
+        column of the files or has a `watermark`, or the format is not clear.
 
     Examples
     --------
@@ -116,13 +118,13 @@ def read_files(
     if schema is None:
         inferred = with_event_time(infer_files(spec, event_time=event_time, count=SAMPLE), event_time)
         show(inferred, spec.target)
-    columns = inferred or with_event_time(parse_schema({} if schema is None else schema), event_time)
-    check_schema(spec.format, columns)
+    read = inferred or with_event_time(parse_schema({} if schema is None else schema), event_time)
+    check_schema(spec.format, read)
     return StreamFrame(
         Source(
             name=name or ",".join(os.fspath(one) for one in given),
             spec=spec,
-            schema=columns,
+            schema=all_columns(read, event_time),
             inferred=inferred,
             event_time=event_time,
             delay_us=delay_of(watermark, event_time),

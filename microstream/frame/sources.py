@@ -24,8 +24,9 @@ from microstream.frame.sinks import Format
 from microstream.frame.stream import StreamFrame
 from microstream.plan.dtypes import Schema, WrongColumnsError, parse_schema, schema_of, to_table
 from microstream.plan.nodes import Concat, Source
+from microstream.plan.processing_time import PROCESSING_TIME, with_processing_time
 
-__all__ = ["concat", "delay_of", "from_pandas", "read_kafka", "read_rate", "with_event_time"]
+__all__ = ["all_columns", "concat", "delay_of", "from_pandas", "read_kafka", "read_rate", "with_event_time"]
 
 
 def read_kafka(
@@ -71,10 +72,14 @@ def read_kafka(
         "url". Without `schema`, columns are those of the newest schema of the first topic ("<topic>-value").
     event_time
         Column that says when the event happened; needed for windows. A record where it is null is a bad record.
+        "_processing_time": the time at which the record is read, in a further column of this name, the last one. All
+        rows of a batch have the same; windows close by the clock, also while nothing comes; no row is late. Results
+        then depend on when records are read: reading them again gives others.
     watermark
         How far rows may be out of order within a partition, a duration such as "10s"; later ones may be late.
     idle_timeout
-        A partition that is read to its end and quiet for so long does not hold back the watermark. None: it does.
+        A partition that is read to its end and quiet for so long does not hold back the watermark. None: it does. By
+        processing time none does.
     max_ahead
         A record whose event time is further than this after the clock is a bad record.
     start
@@ -117,7 +122,8 @@ def read_kafka(
     Raises
     ------
     PlanError
-        A type is not known, `event_time` is no time column, or records disagree about a schema that is not given.
+        A type is not known, `event_time` is no time column, "_processing_time" is a column of the records or has a
+        `watermark`, or records disagree about a schema that is not given.
     ConnectorError
         A schema is to be inferred, and the topic is missing or out of reach.
     """
@@ -143,6 +149,7 @@ def read_kafka(
     )
     of_value, is_inferred = _columns(spec, schema, event_time)
     declared = with_event_time(_with_attributes(of_value, attributes), event_time)
+    columns = all_columns(declared, event_time)
     if is_inferred:
         show(declared, ",".join(names))
     if "_key" in attributes:
@@ -151,7 +158,7 @@ def read_kafka(
         Source(
             name=name or ",".join(names),
             spec=spec,
-            schema=declared,
+            schema=columns,
             inferred=declared if is_inferred else None,
             event_time=event_time,
             delay_us=delay_of(watermark, event_time),
@@ -220,7 +227,8 @@ def from_pandas(
         sources come together; an empty frame is a batch without rows, after the last one the source is finished. The
         index is ignored.
     event_time
-        Time column, needed for windows; never null.
+        Time column, needed for windows; never null. "_processing_time": the time at which a frame is read, as in
+        `read_kafka`.
     watermark
         How far rows may be out of order, a duration such as "10s".
     batches
@@ -231,7 +239,8 @@ def from_pandas(
     Raises
     ------
     PlanError
-        Frames differ in columns or types, there is no column, a type cannot be told, or an event time is null.
+        Frames differ in columns or types, there is no column, a type cannot be told, an event time is null, or
+        "_processing_time" is a column of the frames or has a `watermark`.
 
     Examples
     --------
@@ -247,7 +256,8 @@ def from_pandas(
     # A frame without rows has columns of types that say nothing, unless no frame has any.
     telling = [frame for frame in frames if len(frame)] or frames
     schema = with_event_time(schema_of(pd.concat(telling, ignore_index=True), "from_pandas", objects=True), event_time)
-    if event_time is not None:
+    columns = all_columns(schema, event_time)
+    if event_time in schema.names:
         _require_times(frames, event_time)
     try:
         tables = tuple(
@@ -260,7 +270,7 @@ def from_pandas(
         Source(
             name=name or "",
             spec=MemorySource(tables=tables),
-            schema=schema,
+            schema=columns,
             event_time=event_time,
             delay_us=delay_of(watermark, event_time),
             max_ahead_us=END_US // 2,
@@ -337,11 +347,18 @@ def _with_attributes(schema: pa.Schema, names: Sequence[str]) -> pa.Schema:
 
 
 def with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
-    """`schema`, whose event time is never null: a record without one is a bad record (semantics 18)."""
-    at = -1 if event_time is None else schema.get_field_index(event_time)
-    if event_time is not None and at < 0:
+    """`schema` to read, whose event time is never null: a record without one is a bad record (semantics 18)."""
+    if event_time is None or event_time == PROCESSING_TIME:
+        return schema
+    at = schema.get_field_index(event_time)
+    if at < 0:
         raise PlanError.unknown_column("event_time", event_time, schema.names)
-    return schema if at < 0 else schema.set(at, schema.field(at).with_nullable(False))
+    return schema.set(at, schema.field(at).with_nullable(False))
+
+
+def all_columns(read: pa.Schema, event_time: str | None) -> pa.Schema:
+    """The columns of a source of which `read` is read: these, and processing time where that is its event time."""
+    return with_processing_time(read) if event_time == PROCESSING_TIME else read
 
 
 def delay_of(watermark: str | None, event_time: str | None) -> int:
@@ -350,4 +367,9 @@ def delay_of(watermark: str | None, event_time: str | None) -> int:
         return 0
     if event_time is None:
         raise PlanError(f"watermark={watermark!r} needs event_time=, the column that it is about.")
+    if event_time == PROCESSING_TIME:
+        raise PlanError(
+            f"watermark={watermark!r} and event_time={PROCESSING_TIME!r}: by the time at which it is read no row is "
+            "late, so the watermark is that time itself. Leave watermark= out."
+        )
     return duration_us(watermark, argument="watermark")

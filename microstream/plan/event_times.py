@@ -21,6 +21,11 @@ def require_traceable(node: Node) -> None:
     It can where each row is known to come from one partition of a source, and no stateful operator came before.
     """
     match node:
+        case Source(takes_batch_time=True, name=name, event_time=column):
+            raise PlanError(
+                f"with_watermark: source {name!r} has event_time={column!r}, so its watermark is the time of a batch. "
+                "Leave event_time= out there to set another here."
+            )
         case Source():
             return
         case WindowAggregate() | Late():

@@ -57,7 +57,9 @@ def _details(step: Step, operator: Operator | None, timed: frozenset[str]) -> It
     node = step.node
     if isinstance(node, Source):
         yield f"reads {schema_text(node)}"
-        if node.event_time is not None or node.name in timed:
+        if node.takes_batch_time:
+            yield "watermark: the time of each batch, also of one without rows; never idle"
+        elif node.event_time is not None or node.name in timed:
             idle = "never" if node.idle_timeout_us is None else f"after {duration(node.idle_timeout_us)} of quiet"
             time = "event time below" if node.name in timed else node.event_time
             yield f"watermark: {time} - {duration(node.delay_us)}, least of all partitions; idle {idle}"

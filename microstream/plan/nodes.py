@@ -15,6 +15,7 @@ import pyarrow as pa
 from microstream.errors import PlanError
 from microstream.plan.aggregates import Aggregate, aggregate_field
 from microstream.plan.expr import Expr
+from microstream.plan.processing_time import PROCESSING_TIME
 from microstream.plan.specs import SinkSpec, SourceSpec
 from microstream.plan.windows import Sliding
 
@@ -67,7 +68,18 @@ class Source:
     idle_timeout_us: int | None = 30_000_000
     max_ahead_us: int = 86_400_000_000
     inferred: pa.Schema | None = None
-    """All columns, where they were inferred and not declared: stored in the checkpoint, which a restart goes by."""
+    """All columns read, where they were inferred and not declared: stored in the checkpoint; a restart goes by it."""
+
+    @property
+    def takes_batch_time(self) -> bool:
+        """Whether the event time of a row is the time of the batch that read it (semantics 35)."""
+        return self.event_time == PROCESSING_TIME
+
+    @property
+    def read_schema(self) -> pa.Schema:
+        """What the connector reads: all columns but the one that the engine adds."""
+        kept = [column for column in self.schema if not self.takes_batch_time or column.name != PROCESSING_TIME]
+        return pa.schema(kept)
 
     def __post_init__(self) -> None:
         if self.event_time is not None:

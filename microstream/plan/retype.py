@@ -9,13 +9,14 @@ import pyarrow as pa
 
 from microstream.plan.infer import infer_batches, infer_column
 from microstream.plan.nodes import Assign, MapBatches, Node, Project, Sink, Source
+from microstream.plan.processing_time import with_processing_time
 from microstream.plan.rules import children, in_order, with_children
 
 __all__ = ["with_schemas"]
 
 
 def with_schemas(sinks: tuple[Sink, ...], schemas: Mapping[str, pa.Schema]) -> tuple[Sink, ...]:
-    """`sinks` as they would be had the sources named in `schemas` had those.
+    """`sinks` as they would be had the sources named in `schemas` read those.
 
     Raises
     ------
@@ -31,8 +32,10 @@ def with_schemas(sinks: tuple[Sink, ...], schemas: Mapping[str, pa.Schema]) -> t
 
 def _retyped(before: Node, node: Node, schemas: Mapping[str, pa.Schema]) -> Node:
     if isinstance(node, Source):
-        schema = schemas.get(node.name)
-        return node if schema is None else replace(node, schema=schema, inferred=schema)
+        read = schemas.get(node.name)
+        if read is None:
+            return node
+        return replace(node, schema=with_processing_time(read) if node.takes_batch_time else read, inferred=read)
     if node is before:
         return node
     match node:

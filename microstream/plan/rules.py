@@ -202,9 +202,10 @@ def _pruned(sinks: tuple[Sink, ...], nodes: tuple[Node, ...], needed: Mapping[in
         above = tuple(done[id(child)] for child in children(node))
         wanted = needed[id(node)]
         match node:
-            case Source(schema=schema):
+            case Source(schema=schema, read_schema=readable):
                 # A table without columns would not know how many rows it has.
-                kept = pa.schema([field for field in schema if field.name in wanted] or [schema.field(0)])
+                read = wanted if wanted & set(readable.names) else wanted | {readable.names[0]}
+                kept = pa.schema([field for field in schema if field.name in read])
                 new: Node = node if len(kept) == len(schema) else replace(node, schema=kept)
             case Project(exprs=exprs, schema=schema):
                 pairs = [(e, f) for e, f in zip(exprs, schema, strict=True) if f.name in wanted]

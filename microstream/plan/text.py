@@ -50,6 +50,7 @@ def describe(node: Node) -> str:
     match node:
         case Source(name=name, spec=spec, event_time=column, delay_us=delay):
             time = f", event time {column} up to {duration(delay)} late" if column else ", no event time"
+            time = f", event time {column} is that of its batch" if node.takes_batch_time else time
             return f"source {name}: {spec.kind} {spec.target}{time}"
         case Filter(predicate=predicate):
             return f"filter {predicate}"

@@ -72,6 +72,7 @@ def ledger_after(slice_: Slice, nodes: Mapping[str, Source], metas: Iterable[Par
             source,
             by_source.get(source.name, ()),
             delay_us=nodes[source.name].delay_us,
+            batch_time_us=slice_.batch_time_us if nodes[source.name].takes_batch_time else None,
             idle={p for name, p in slice_.idle if name == source.name},
             finished={p for name, p in slice_.finished if name == source.name},
         )

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from microstream.clock import BEGINNING_US, END_US
 from microstream.connectors.protocol import RangeCount, Read, Reader
 from microstream.operators.rows import Rows
 from microstream.plan.nodes import Source
+from microstream.plan.processing_time import FIELD
 from microstream.runtime.task import PartitionMeta, StageTask
 
 __all__ = ["Incoming", "read_sources"]
@@ -61,7 +63,10 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
         mine = [r for r in task.ranges if r.source == source.name]
         if not mine:
             continue
-        read = reader(source.name, task.lane).read(mine, batch_time_us=task.attempt.batch_time_us)
+        batch_time_us = task.attempt.batch_time_us
+        read = reader(source.name, task.lane).read(mine, batch_time_us=batch_time_us)
+        if source.takes_batch_time:
+            read = _at(batch_time_us, read)
         count = read.table.num_rows
         rows[id(source)] = Rows(table=read.table, origin=np.arange(total, total + count)) if count else None
         names.append(source.name)
@@ -78,6 +83,12 @@ def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[s
         asked=asked,
         names=tuple(names),
     )
+
+
+def _at(batch_time_us: int, read: Read) -> Read:
+    """`read`, whose rows all have that processing time."""
+    times = pa.repeat(pa.scalar(batch_time_us, FIELD.type), read.table.num_rows)
+    return replace(read, table=read.table.append_column(FIELD, times))
 
 
 def _metas(source: Source, read: Read) -> list[PartitionMeta]:

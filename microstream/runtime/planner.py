@@ -169,7 +169,7 @@ class Planner:
         bounds = {source.name: not_behind(source, bounds[source.name]) for source in ledger}
         sources = await self._watch.current(ledger, bounds)
         now_us = self._ports.clock.now_us()
-        seen = views(sources, bounds, self._pipeline.record_bytes)
+        seen = views(sources, self._watch.nodes, bounds, self._pipeline.record_bytes)
         self._watch.note_quiet(seen, now_us)
         limits = self._limits()
         self._backlog = sum(view.lag for view in seen) > limits.max_records

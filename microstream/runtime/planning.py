@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from microstream.checkpoint.manifest import OperatorState, PartitionState, SourceState, Status
+from microstream.checkpoint.manifest import OperatorState, PartitionState, Run, SourceState, Status
 from microstream.clock import BEGINNING_US
 from microstream.connectors.protocol import Bounds, Range
 from microstream.errors import ConnectorError, OffsetExpiredError, PlanError
-from microstream.plan.nodes import Source
+from microstream.plan.nodes import Sliding, Source, Tumbling
 from microstream.plan.stages import Operator
 from microstream.runtime.slicing import PartitionView
 from microstream.runtime.watermark import advance_source, operator_watermark
@@ -166,6 +166,7 @@ def ended(source: SourceState) -> Mapping[str, Bounds]:
 
 def views(
     sources: Sequence[SourceState],
+    nodes: Mapping[str, Source],
     bounds: Mapping[str, Mapping[str, Bounds]],
     record_bytes: Mapping[str, float],
 ) -> tuple[PartitionView, ...]:
@@ -179,6 +180,7 @@ def views(
             max_event_time_us=line.max_event_time_us,
             bytes_per_record=record_bytes.get(source.name, AVERAGE_BYTES),
             max_step=at.max_step,
+            takes_batch_time=nodes[source.name].takes_batch_time,
         )
         for source in sources
         for line in source.partitions
@@ -195,7 +197,8 @@ def idle_partitions(
     """Partitions that are caught up and have been quiet for their source's `idle_timeout` (semantics 3)."""
     idle = set()
     for source in sources:
-        timeout = nodes[source.name].idle_timeout_us
+        node = nodes[source.name]
+        timeout = None if node.takes_batch_time else node.idle_timeout_us
         for line in source.partitions:
             since = quiet_since.get((source.name, line.partition))
             if timeout is not None and since is not None and now_us - since >= timeout:
@@ -228,9 +231,21 @@ def closes_something(
     for operator in plan:
         state = held[operator.id]
         moved = operator_watermark(state.watermark_us, operator.sources, after)
-        if moved > state.watermark_us and any(run.min_end_us <= moved for run in state.runs):
+        if any(_closes(run, operator.node.window, state.closed_before_us, moved) for run in state.runs):
             return True
     return False
+
+
+def _closes(run: Run, window: Tumbling | Sliding, after_us: int, until_us: int) -> bool:
+    """Whether a window of which `run` may have rows ends after `after_us` and at or before `until_us`.
+
+    A run stays in the manifest while some of its windows have closed. Where the watermark is the time itself, it passes
+    those anew every moment.
+    """
+    step_us = window.every_us if isinstance(window, Sliding) else window.size_us
+    beyond = max(0, -((until_us - run.max_end_us) // step_us))
+    last_us = run.max_end_us - beyond * step_us
+    return last_us >= run.min_end_us and last_us > after_us
 
 
 def idle_ledger(source: SourceState, slice_: Slice, nodes: Mapping[str, Source]) -> SourceState:
@@ -239,6 +254,7 @@ def idle_ledger(source: SourceState, slice_: Slice, nodes: Mapping[str, Source])
         source,
         (),
         delay_us=nodes[source.name].delay_us,
+        batch_time_us=slice_.batch_time_us if nodes[source.name].takes_batch_time else None,
         idle={p for name, p in slice_.idle if name == source.name},
         finished={p for name, p in slice_.finished if name == source.name},
     )

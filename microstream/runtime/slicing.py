@@ -38,7 +38,8 @@ class Limits:
 class PartitionView:
     """One partition at slicing: `[position, end)` is unread; `max_event_time_us` is the ledger's.
 
-    `max_step`: this many offsets per batch whatever the limits (memory sources: one frame).
+    `max_step`: this many offsets per batch whatever the limits (memory sources: one frame). `takes_batch_time`: a row
+    is new whenever it is read, so the partition waits for no other, and none for it.
     """
 
     source: str
@@ -48,6 +49,7 @@ class PartitionView:
     max_event_time_us: int
     bytes_per_record: float
     max_step: int | None = None
+    takes_batch_time: bool = False
 
     @property
     def lag(self) -> int:
@@ -141,7 +143,7 @@ def _behind(views: Sequence[PartitionView], limits: Limits) -> list[PartitionVie
     if sum(v.lag * _weight(v, limits) for v in unread) <= _capacity(limits):
         return []
     share = _capacity(limits) // len(unread)
-    return [v for v in unread if v.lag * _weight(v, limits) > share]
+    return [v for v in unread if v.lag * _weight(v, limits) > share and not v.takes_batch_time]
 
 
 def _slowest(views: Sequence[PartitionView]) -> list[PartitionView]:

@@ -111,7 +111,7 @@ class SourceWatch:
         """First offset of each partition whose record time is at or after `time_us`."""
         beyond: dict[tuple[str, str], int | None] = {}
         for name, probe in self._probes.items():
-            partitions = [v.partition for v in views if v.source == name and v.lag]
+            partitions = [v.partition for v in views if v.source == name and v.lag and not v.takes_batch_time]
             if partitions:
                 offsets = await self._ask(partial(probe.offsets_at, time_us, partitions))
                 beyond |= {(name, partition): offset for partition, offset in offsets.items()}

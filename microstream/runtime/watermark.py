@@ -19,17 +19,22 @@ def advance_source(
     delay_us: int,
     idle: Collection[str],
     finished: Collection[str],
+    batch_time_us: int | None = None,
 ) -> SourceState:
     """The ledger after a batch that read `metas`.
 
     `idle` and `finished` are the partitions that slicing found caught up and quiet, or at their very end. The
-    watermark never falls: a partition that wakes below it has its rows judged like any other.
+    watermark never falls: a partition that wakes below it has its rows judged like any other. `batch_time_us` is given
+    for a source that takes it as event time, and is its watermark, whatever was read.
     """
     read = {meta.partition: meta for meta in metas}
     partitions = tuple(
         _advance_partition(line, read.get(line.partition), idle=idle, finished=finished) for line in source.partitions
     )
-    watermark = max(source.watermark_us, _watermark(partitions, delay_us))
+    if batch_time_us is not None:
+        # They slept while the source had another event time. By the clock none ever does.
+        partitions = tuple(replace(p, status=Status.ACTIVE) if p.status is Status.IDLE else p for p in partitions)
+    watermark = max(source.watermark_us, _watermark(partitions, delay_us, batch_time_us))
     return replace(source, partitions=partitions, watermark_us=watermark)
 
 
@@ -45,13 +50,14 @@ def _advance_partition(
     return replace(line, status=Status.FINISHED) if line.partition in finished else line
 
 
-def _watermark(partitions: Collection[PartitionState], delay_us: int) -> int:
+def _watermark(partitions: Collection[PartitionState], delay_us: int, batch_time_us: int | None) -> int:
     """Min over partitions that may still send; -infinity (no statement) where none may but some only sleep."""
+    if partitions and all(line.status is Status.FINISHED for line in partitions):
+        return END_US
+    if batch_time_us is not None:
+        return batch_time_us
     holding = [line for line in partitions if line.status in (Status.ACTIVE, Status.NEVER_SEEN)]
-    if holding:
-        return min(minus(line.max_event_time_us, delay_us) for line in holding)
-    all_finished = bool(partitions) and all(line.status is Status.FINISHED for line in partitions)
-    return END_US if all_finished else BEGINNING_US
+    return min((minus(line.max_event_time_us, delay_us) for line in holding), default=BEGINNING_US)
 
 
 def is_wholly_idle(source: SourceState) -> bool:

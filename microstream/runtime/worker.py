@@ -258,8 +258,8 @@ class LaneWorker:
                 connector = connector_of(node, self._store)
                 reader = self._readers[source, lane] = connector.open_reader(
                     name=source,
-                    schema=node.schema,
-                    event_time=node.event_time,
+                    schema=node.read_schema,
+                    event_time=None if node.takes_batch_time else node.event_time,
                     max_ahead_us=node.max_ahead_us,
                 )
             return reader

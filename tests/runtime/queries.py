@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from microstream.clock import BEGINNING_US
 from microstream.connectors.memory.sink import MemorySink
 from microstream.connectors.memory.source import PARTITION, MemorySource
 from microstream.plan.nodes import TIME, Aggregate, Node, Sink, Source, Tumbling, WindowAggregate
+from microstream.plan.processing_time import PROCESSING_TIME, with_processing_time
 from microstream.plan.stages import Stages, cut
 from microstream.runtime.recovery import first_manifest
 
@@ -44,6 +46,12 @@ def frames(*batches: Sequence[Row], name: str = "rows", delay_us: int = 0) -> So
         event_time="at",
         delay_us=delay_us,
     )
+
+
+def clocked(*batches: Sequence[Row], name: str = "rows") -> Source:
+    """As `frames`, but the event time of a row is that of its batch."""
+    by_its_own = frames(*batches, name=name)
+    return replace(by_its_own, schema=with_processing_time(SCHEMA), event_time=PROCESSING_TIME)
 
 
 def totals(child: Node, *, size_us: int = 10, id: str = "", aggregates: Sequence[Aggregate] = ALL) -> WindowAggregate:

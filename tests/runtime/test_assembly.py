@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from queries import frames, started, to_memory, totals
+from queries import clocked, frames, started, to_memory, totals
 
 from microstream.checkpoint.invariants import invariants
 from microstream.checkpoint.manifest import HASH_SPACE, Kind, Manifest, Segment, Status
@@ -155,6 +155,20 @@ def test_the_ledger_and_the_watermarks_follow_from_slice_and_metas() -> None:
     assert after.watermark_us == 60
     assert watermarks == (("totals", 60),)
     assert watermarks_after((("totals", 65),), PLAN.operators, [after]) == (("totals", 65),)
+
+
+def test_by_processing_time_the_ledger_is_at_the_time_of_the_batch() -> None:
+    node = clocked([], [])
+    plan = to_memory(out=totals(node, id="totals"))
+    head = replace(started(plan), batch_time_us=900)
+    read = replace(META, max_event_time_us=901)
+
+    [with_rows] = ledger_after(slice_of(head, READ), {"rows": node}, [read])
+    [without] = ledger_after(slice_of(head), {"rows": node}, [])
+    [at_the_end] = ledger_after(slice_of(head, READ, finished=True), {"rows": node}, [read])
+
+    assert (with_rows.watermark_us, without.watermark_us, at_the_end.watermark_us) == (901, 901, END_US)
+    assert watermarks_after((("totals", 900),), plan.operators, [without]) == (("totals", 901),)
 
 
 def test_parts_that_were_announced_and_not_stored_are_named() -> None:

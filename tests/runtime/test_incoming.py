@@ -7,15 +7,16 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from queries import frames, table
+from queries import clocked, frames, table
 
-from microstream.clock import BEGINNING_US
+from microstream.clock import BEGINNING_US, END_US
 from microstream.connectors.protocol import Range, RangeCount, Read
 from microstream.runtime.incoming import Incoming, read_sources
 from microstream.runtime.task import Attempt, StageTask
 
 ATTEMPT = Attempt(job="j", epoch=1, batch=0, number=0, commit_id="c", base="b", batch_time_us=77)
 BIDS, ASKS = frames(name="bids"), frames(name="asks")
+CLICKS = clocked(name="clicks")
 
 
 @dataclass
@@ -64,7 +65,7 @@ def read(topics: dict[str, Log], *ranges: Range) -> Incoming:
         base_at=None,
         seal_after=1,
     )
-    return read_sources([BIDS, ASKS], task, lambda source, lane: topics[f"{source}-{lane}"])
+    return read_sources([BIDS, CLICKS, ASKS], task, lambda source, lane: topics[f"{source}-{lane}"])
 
 
 def piece(source: str, partition: int, start: int = 0, end: int = 10) -> Range:
@@ -132,3 +133,25 @@ def test_a_row_of_unknown_origin_is_placed_by_the_ranges_of_its_task() -> None:
     assert incoming.position_of(None) == "bids-0 offsets 0 to 4"
     assert derived.position_of(None) == "rows of an upstream operator"
     assert isinstance(incoming.reads[0].table, pa.Table)
+
+
+@settings(deadline=None)
+@given(a=offsets, b=offsets, c=offsets)
+def test_rows_by_processing_time_and_their_ledger_have_the_time_of_the_batch(
+    a: set[int], b: set[int], c: set[int]
+) -> None:
+    topics = {"clicks-3": Log({"clicks-0": a, "clicks-1": b}), "bids-3": Log({"bids-0": c})}
+
+    incoming = read(topics, piece("clicks", 0, 0, 12), piece("bids", 0, 0, 12), piece("clicks", 1, 0, 12))
+
+    rows, others = incoming.rows[id(CLICKS)], incoming.rows[id(BIDS)]
+    if rows is not None:
+        assert rows.table.schema.equals(CLICKS.schema)
+        assert rows.table["value"].to_pylist() == [*sorted(a), *sorted(b)]
+        assert set(rows.table["_processing_time"].cast(pa.int64()).to_pylist()) == {77}
+    if others is not None:
+        assert others.table.schema.equals(BIDS.schema)
+    ends = {m.partition: (m.min_event_time_us, m.max_event_time_us) for m in incoming.metas}
+    assert ends["clicks-0"] == ((77, 77) if a else (END_US, BEGINNING_US))
+    assert ends["clicks-1"] == ((77, 77) if b else (END_US, BEGINNING_US))
+    assert ends["bids-0"] == ((10 * min(c), 10 * max(c)) if c else (END_US, BEGINNING_US))

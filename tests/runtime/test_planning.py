@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from queries import frames, line, started, to_memory, totals
+from queries import clocked, frames, line, started, to_memory, totals
 
 from microstream.checkpoint.manifest import HASH_SPACE, OperatorState, Run, Segment, SourceState, Status
 from microstream.clock import BEGINNING_US
@@ -28,6 +28,7 @@ from microstream.runtime.planning import (
 
 ROWS = frames([], [], name="s")
 NODES: dict[str, Source] = {"s": ROWS}
+CLOCKED: dict[str, Source] = {"s": clocked(name="s")}
 
 
 def source(*lines: object, topic_id: str = "id-1", watermark_us: int = BEGINNING_US) -> SourceState:
@@ -126,12 +127,14 @@ def test_slicing_sees_every_partition_with_the_bytes_measured_so_far() -> None:
     known = source(line("bids-0", 4, 7, Status.ACTIVE), line("bids-1", 0))
     bounds = {"s": {"bids-0": Bounds(low=0, end=9), "bids-1": Bounds(low=0, end=2, max_step=1)}}
 
-    first, second = views([known], bounds, {"s": 33.0})
-    unmeasured = views([known], bounds, {})
+    first, second = views([known], NODES, bounds, {"s": 33.0})
+    unmeasured = views([known], NODES, bounds, {})
 
     assert (first.position, first.end, first.max_event_time_us, first.bytes_per_record) == (4, 9, 7, 33.0)
     assert (first.lag, second.lag) == (5, 1)
     assert {v.bytes_per_record for v in unmeasured} == {AVERAGE_BYTES}
+    assert {v.takes_batch_time for v in unmeasured} == {False}
+    assert {v.takes_batch_time for v in views([known], CLOCKED, bounds, {})} == {True}
 
 
 @settings(deadline=None)
@@ -150,6 +153,7 @@ def test_idle_is_who_is_caught_up_and_has_been_quiet_long_enough(
 
     expected = {p for p, since in quiet.items() if timeout is not None and now - since >= timeout}
     assert idle == {("s", p) for p in expected}
+    assert not idle_partitions([known], CLOCKED, {("s", p): since for p, since in quiet.items()}, now)
 
 
 def test_a_partition_is_finished_when_nothing_is_left_after_this_slice() -> None:
@@ -183,6 +187,9 @@ def test_the_last_slice_is_the_one_that_ends_all_input() -> None:
 PLAN = to_memory(out=totals(ROWS))
 
 
+BY_CLOCK = to_memory(out=totals(CLOCKED["s"]))
+
+
 def waiting(watermark_us: int, *ends: tuple[int, int]) -> OperatorState:
     state = started(PLAN).operators[0]
     segment = Segment(object="data/x", offset=0, length=1, crc32=0, rows=1)
@@ -193,10 +200,12 @@ def waiting(watermark_us: int, *ends: tuple[int, int]) -> OperatorState:
     return replace(state, watermark_us=watermark_us, closed_before_us=watermark_us, runs=runs)
 
 
-def empty_slice(*lines: object, idle: tuple[str, ...] = (), finished: tuple[str, ...] = ()) -> Slice:
+def empty_slice(
+    *lines: object, idle: tuple[str, ...] = (), finished: tuple[str, ...] = (), batch_time_us: int = 0
+) -> Slice:
     return Slice(
         batch=3,
-        batch_time_us=0,
+        batch_time_us=batch_time_us,
         ranges=(),
         sources=(source(*lines),),
         idle=frozenset(("s", p) for p in idle),
@@ -220,3 +229,27 @@ def test_the_end_of_all_input_is_a_batch_of_its_own_even_if_nothing_waits() -> N
 
     assert closes_something(end, NODES, PLAN.operators, [waiting(5)])
     assert not closes_something(after_the_end, NODES, PLAN.operators, [waiting(2**63 - 1)])
+
+
+@settings(deadline=None)
+@given(
+    ends=st.sets(st.integers(1, 9).map(lambda at: 10 * at), min_size=1, max_size=3),
+    closed=st.integers(0, 100),
+    now=st.integers(0, 120),
+)
+def test_the_clock_makes_a_batch_due_once_for_each_window_that_it_passes(ends: set[int], closed: int, now: int) -> None:
+    least, most = min(ends), max(ends)
+    state = waiting(closed, (least, most))
+    slice_ = empty_slice(line("a", 9, 5, Status.ACTIVE), batch_time_us=now)
+
+    due = closes_something(slice_, CLOCKED, BY_CLOCK.operators, [state])
+
+    # A run says between which ends its windows lie, not which of them it has.
+    assert due == any(closed < end <= now for end in range(least, most + 1, 10))
+
+
+def test_the_clock_makes_no_batch_due_where_nothing_waits() -> None:
+    much_later = empty_slice(line("a", 9, 5, Status.ACTIVE), batch_time_us=2**60)
+
+    assert not closes_something(much_later, CLOCKED, BY_CLOCK.operators, [waiting(5)])
+    assert not closes_something(much_later, NODES, PLAN.operators, [waiting(5, (40, 60))])

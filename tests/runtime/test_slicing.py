@@ -23,6 +23,7 @@ def view(
     *,
     record_bytes: float = 1.0,
     max_step: int | None = None,
+    takes_batch_time: bool = False,
 ) -> PartitionView:
     return PartitionView(
         source="s",
@@ -32,6 +33,7 @@ def view(
         max_event_time_us=max_event_time_us,
         bytes_per_record=record_bytes,
         max_step=max_step,
+        takes_batch_time=takes_batch_time,
     )
 
 
@@ -297,3 +299,18 @@ def test_full_workers_get_smaller_batches_but_never_none(records: int, fractions
     emptier, fuller = sorted(fractions)
 
     assert 1 <= relieve(records, fuller) <= relieve(records, emptier) <= records
+
+
+def test_a_partition_by_processing_time_holds_no_other_back_and_is_not_held() -> None:
+    slow = view("slow", 0, 5_000, 0)
+    clock = view("clock", 0, 5_000, -10_000, takes_batch_time=True)
+    ahead = view("ahead", 0, 5_000, 5_000)
+    guesses: Guesses = {("s", "slow"): None, ("s", "clock"): 0, ("s", "ahead"): 0}
+
+    bound = span_bound_us((slow, clock, ahead), limits())
+    read = {r.partition: r.end - r.start for r in choose((slow, clock, ahead), limits(), guesses)}
+
+    assert bound == 100
+    assert read == {"slow": 500, "clock": 500}
+    assert span_bound_us((clock,), limits()) == END_US
+    assert [r.end for r in choose((clock,), limits(), {})] == [1_000]

@@ -190,3 +190,37 @@ def test_an_input_that_ended_does_not_hold_an_operator() -> None:
     running = source(Status.ACTIVE, watermark_us=30, name="b")
 
     assert operator_watermark(20, ("a", "b"), {"a": ended, "b": running}) == 30
+
+
+@settings(deadline=None)
+@given(steps=batches(), times=st.lists(st.integers(1, 50), min_size=8, max_size=8), start=st.integers(-100, 100))
+def test_by_processing_time_the_watermark_is_the_batch_time_until_the_end(
+    steps: list[tuple[list[PartitionMeta], set[str], set[str]]], times: list[int], start: int
+) -> None:
+    # Partitions may sleep from a time when the source had another event time.
+    before = source(Status.NEVER_SEEN, Status.ACTIVE, Status.IDLE, watermark_us=start)
+
+    for (metas, _, finished), later_us in zip(steps, times, strict=False):
+        start += later_us
+        stamped = [meta(m.partition, start if m.rows else BEGINNING_US, rows=m.rows) for m in metas]
+        before = advance_source(before, stamped, delay_us=0, idle=(), finished=finished, batch_time_us=start)
+
+        assert before.watermark_us == (END_US if len(finished) == len(NAMES) else start)
+        assert all(line.status is not Status.IDLE for line in before.partitions)
+        assert not is_wholly_idle(before)
+
+
+def test_by_processing_time_a_source_without_partitions_is_at_the_batch_time() -> None:
+    nothing = source()
+
+    after = advance_source(nothing, (), delay_us=0, idle=(), finished=(), batch_time_us=70)
+
+    assert after.watermark_us == 70
+
+
+def test_by_processing_time_a_clock_that_is_behind_does_not_pull_the_watermark_back() -> None:
+    ahead = source(Status.ACTIVE, watermark_us=90)
+
+    after = advance_source(ahead, (), delay_us=0, idle=(), finished=(), batch_time_us=70)
+
+    assert after.watermark_us == 90

@@ -108,6 +108,33 @@ def test_a_restart_goes_by_the_schema_of_the_first_start(
     assert "'price': 'Int64'" in capsys.readouterr().out  # what the newest files alone would say
 
 
+def test_a_restart_by_processing_time_goes_by_the_columns_that_were_read_first(tmp_path: Path, threads: Client) -> None:
+    folder = tmp_path / "in"
+
+    def run() -> pd.DataFrame:
+        rows = ms.read_files(folder, format="json", watch=True, name="in", event_time="_processing_time")
+        query = ms.start(
+            rows.to_memory(),
+            name="clocked",
+            checkpoint=str(tmp_path / "checkpoint"),
+            trigger=ms.available_now(),
+            client=threads,
+        )
+        query.await_termination(60)
+        return query.table()
+
+    put(folder, "a", {"price": 1.5, "more": "x"})
+    first = run()
+    (folder / "a").unlink()
+    put(folder, "b", {"price": 2, "new": True})
+    second = run()
+
+    assert second.columns.tolist() == ["price", "more", "_processing_time"]
+    assert second.dtypes.equals(first.dtypes)
+    assert second["price"].tolist() == [2.0]
+    assert second["_processing_time"][0] > first["_processing_time"][0]
+
+
 def test_a_column_that_the_stored_schema_lacks_is_refused_until_a_schema_is_given(
     tmp_path: Path, threads: Client
 ) -> None:
