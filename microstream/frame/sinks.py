@@ -137,8 +137,9 @@ def start(
         What is to become of parts of the checkpoint that a changed query no longer fits; without it the query does not
         start. By id or name: "drop" for an operator or source that is gone, whose state or position is forgotten, and
         for a sink that is gone or writes elsewhere, whose rows that are committed but not yet published are lost;
-        "reset" for an operator with other keys, window, aggregates or kind: it starts empty, and what it closed before
-        stays closed. Parts that fit are kept whatever it says, so it may stay in the program.
+        "reset" for an operator with other keys, window, aggregates or kind: it starts empty, so its first windows hold
+        only what comes from now on. Windows that were closed stay closed. Where several parts have one name, write
+        "operator:NAME", "source:NAME" or "sink:NAME". Parts that fit are kept whatever it says.
 
     Returns
     -------

@@ -21,6 +21,7 @@ __all__ = [
     "OnChange",
     "Problem",
     "checked_changes",
+    "given_up",
     "is_elsewhere",
     "plan_problems",
     "waits",
@@ -36,14 +37,20 @@ NOTHING: OnChange = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the checkpoint that the plan does not fit; `change` is what `on_change` may say of `name`."""
+    """Something in the checkpoint that the plan does not fit.
+
+    `change` is what `on_change` may say of it, by `name`, or by `kind` and name ("sink:totals").
+    """
 
     text: str
+    kind: str = ""
     name: str = ""
     change: Change | None = None
 
-    def __str__(self) -> str:
-        return self.text
+    @property
+    def full_name(self) -> str:
+        """Unlike `name`, never that of another part."""
+        return f"{self.kind}:{self.name}"
 
 
 def checked_changes(on_change: Mapping[str, str] | None) -> OnChange:
@@ -60,19 +67,24 @@ def checked_changes(on_change: Mapping[str, str] | None) -> OnChange:
 
 def plan_problems(head: Manifest, stages: Stages, on_change: OnChange = NOTHING) -> tuple[Problem, ...]:
     """Why `stages` cannot go on from `head`; without what `on_change` gives up."""
-    found = (*_engine(head), *_operators(head, stages), *_sources(head, stages), *_sinks(head, stages))
-    return tuple(
-        problem for problem in found if problem.change is None or on_change.get(problem.name) != problem.change
-    )
+    found = _found(head, stages)
+    return tuple(problem for problem in found if not _is_given_up(problem, found, on_change))
 
 
-def way_out(problems: Sequence[Problem]) -> str:
+def given_up(head: Manifest, stages: Stages, on_change: OnChange) -> tuple[Problem, ...]:
+    """What does not fit and is left behind because `on_change` says so."""
+    found = _found(head, stages)
+    return tuple(problem for problem in found if _is_given_up(problem, found, on_change))
+
+
+def way_out(problems: Sequence[Problem], on_change: OnChange = NOTHING) -> str:
     """What the user can do now."""
     advice = "Start the query that wrote it, or use a new checkpoint folder for this one."
-    given_up = {problem.name: problem.change for problem in problems}
-    if None in given_up.values():
+    if any(problem.change is None for problem in problems):
         return advice
-    return f"{advice} Or give up what is kept of them, with on_change={given_up}."
+    names = [problem.name for problem in problems]
+    wanted = {p.full_name if names.count(p.name) > 1 or p.name in on_change else p.name: p.change for p in problems}
+    return f"{advice} Or give up what is kept of them, with on_change={ {**on_change, **wanted} }."
 
 
 def waits(sink: SinkState) -> bool:
@@ -83,6 +95,20 @@ def waits(sink: SinkState) -> bool:
 def is_elsewhere(new: Sink, old: SinkState) -> bool:
     """Whether rows encoded for `old` cannot be published by `new`."""
     return (new.spec.kind, new.spec.target, new.spec.format) != (old.kind, old.target, old.format)
+
+
+def _found(head: Manifest, stages: Stages) -> tuple[Problem, ...]:
+    return (*_engine(head), *_operators(head, stages), *_sources(head, stages), *_sinks(head, stages))
+
+
+def _is_given_up(problem: Problem, found: Sequence[Problem], on_change: OnChange) -> bool:
+    """A bare name counts where it can mean one part only: giving one up must not lose what another keeps."""
+    if problem.change is None:
+        return False
+    if on_change.get(problem.full_name) == problem.change:
+        return True
+    means_one = [other.name for other in found].count(problem.name) == 1
+    return means_one and on_change.get(problem.name) == problem.change
 
 
 def _engine(head: Manifest) -> Iterator[Problem]:
@@ -96,10 +122,10 @@ def _operators(head: Manifest, stages: Stages) -> Iterator[Problem]:
         operator = operators.get(state.id)
         if operator is None:
             said = f"its operator {state.id!r} is not in this query, so its state would be lost"
-            yield Problem(said, state.id, "drop")
+            yield Problem(said, "operator", state.id, "drop")
         elif shape(operator.node) != state.shape:
             said = f"operator {state.id!r} {_changed(state.shape, shape(operator.node))}"
-            yield Problem(said, state.id, "reset")
+            yield Problem(said, "operator", state.id, "reset")
 
 
 def _sources(head: Manifest, stages: Stages) -> Iterator[Problem]:
@@ -107,7 +133,7 @@ def _sources(head: Manifest, stages: Stages) -> Iterator[Problem]:
     for source in head.sources:
         node = sources.get(source.name)
         if node is None:
-            yield Problem(f"its source {source.name!r} is not in this query", source.name, "drop")
+            yield Problem(f"its source {source.name!r} is not in this query", "source", source.name, "drop")
         elif (node.spec.kind, node.spec.target) != (source.kind, source.target):
             yield Problem(
                 f"source {source.name!r} was {source.kind} {source.target}, is now {node.spec.kind} {node.spec.target} "
@@ -123,7 +149,7 @@ def _sinks(head: Manifest, stages: Stages) -> Iterator[Problem]:
             waiting = (*old.pending, *old.held)
             batches = f"{waiting[0].batch} to {waiting[-1].batch}"
             was = " ".join(part for part in (old.kind, old.target, old.format) if part)
-            yield Problem(f"sink {old.name!r} ({was}) still has batches {batches} to publish", old.name, "drop")
+            yield Problem(f"sink {old.name!r} ({was}) still has batches {batches} to publish", "sink", old.name, "drop")
 
 
 def _changed(old: str, new: str) -> str:

@@ -168,22 +168,27 @@ class DaskEngine:
             self._notify(event)
 
     async def _call(self, client: Client, address: str, task: Task) -> None:
-        wanted = {"op": CALL, "task": pickle.dumps(task)}
         event: EngineEvent
         try:
-            if self._cluster is not None:
-                answer = await getattr(client.rpc(address), CALL)(task=wanted["task"])
-            else:
-                answers = await client.scheduler.broadcast(msg=wanted, workers=[address], on_error="return_pickle")
-                answer = _checked(answers[address])
-            event = _event(task, pickle.loads(answer["done"]))
+            answer = await self._answer(client, address, pickle.dumps(task))
         except OSError as silence:
             # A worker that is gone is soon known as lost; one whose connection broke is asked again.
             event = self._failure(client, task, UnreachableError(f"worker {address} does not answer: {silence}"))
         except Exception as error:  # noqa: BLE001 - judged by the driver; of a publication, the marker tells the outcome
             event = self._failure(client, task, error)
+        else:
+            event = _answered(task, answer)
         if self._called.pop(task_key(task), None) is not None:
             self._notify(event)
+
+    async def _answer(self, client: Client, address: str, task: bytes) -> dict[str, bytes]:
+        """What the worker's handler answers; raises what it raised."""
+        if self._cluster is not None:
+            answer: dict[str, bytes] = await getattr(client.rpc(address), CALL)(task=task)
+            return answer
+        wanted = {"op": CALL, "task": task}
+        answers = await client.scheduler.broadcast(msg=wanted, workers=[address], on_error="return_pickle")
+        return _checked(answers[address])
 
     def _failure(self, client: Client, task: Task, error: Exception) -> EngineEvent:
         if client.status == "running":
@@ -191,7 +196,7 @@ class DaskEngine:
         return EngineLost(reason=f"the connection to the Dask scheduler is lost ({error!r})")
 
     def cancel(self, tasks: Sequence[Task]) -> None:
-        """Wait no longer: what is running finishes for nobody."""
+        """Wait no longer: what is running finishes for nobody, what is not is dropped (a call once a newer comes)."""
         for task in tasks:
             key = task_key(task)
             if (future := self._futures.pop(key, None)) is not None:
@@ -223,11 +228,18 @@ def _event(task: Task, result: Receipt | Raised) -> EngineEvent:
     return TaskDone(task=task, receipt=result)
 
 
+def _answered(task: Task, answer: dict[str, bytes]) -> EngineEvent:
+    raised = answer.get("raised")
+    if raised is not None:
+        return TaskFailed(task=task, error=pickle.loads(raised))
+    return _event(task, pickle.loads(answer["done"]))
+
+
 def _checked(answer: Any) -> dict[str, bytes]:
     """What a handler of a worker answered to a broadcast; raises what it raised, or why it was not reached."""
     if isinstance(answer, bytes):
         raise pickle.loads(answer)
-    if "done" not in answer:
+    if answer.keys().isdisjoint(("done", "raised")):
         raise clean_exception(**answer)[1] or ConnectorError("a worker failed without saying how")
     checked: dict[str, bytes] = answer
     return checked

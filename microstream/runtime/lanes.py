@@ -8,13 +8,14 @@ import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import distributed.worker
 import pyarrow as pa
 from distributed import Scheduler, Worker, WorkerPlugin, get_worker
 from distributed.comm import CommClosedError
-from distributed.core import send_recv
+from distributed.core import Status, send_recv
 from distributed.protocol import to_serialize
 from distributed.threadpoolexecutor import ThreadPoolExecutor
 
@@ -23,7 +24,8 @@ from microstream.checkpoint.store import StoreError
 from microstream.errors import MicrostreamError, packed
 from microstream.observe.logs import logs_of_environment
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
-from microstream.runtime.task import StageTask
+from microstream.runtime.stage_threads import ClosingError, StageThreads
+from microstream.runtime.task import PublishTask, StageTask
 from microstream.runtime.worker import LaneWorker
 
 __all__ = ["CALL", "LanePlugin", "Raised", "is_ready", "plugin_name", "plugins_of", "run_task"]
@@ -35,6 +37,7 @@ PUBLISH_THREADS = 16
 CURRENT_WORKER: ContextVar[Worker] | None = getattr(distributed.worker, "_worker_cvar", None)
 """What `distributed.get_worker()` answers; Dask sets it for tasks only, and functions of users may ask in calls too."""
 
+PAUSED_S = 0.05
 FETCH_S = 60.0
 """A worker that hangs without closing its connection must not take its consumers with it."""
 
@@ -59,19 +62,22 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
         self.job = job
         self.lanes: LaneWorker | None = None
         self.publishers: ThreadPoolExecutor | None = None
+        self.stages: StageThreads[Receipt | Raised] | None = None
 
     def setup(self, worker: Worker) -> None:
         """Open the checkpoint and answer fetches."""
         logs_of_environment()
         store = open_store(self.job.checkpoint, dict(self.job.storage_options))
-        self.lanes = LaneWorker(
+        lanes = self.lanes = LaneWorker(
             job=self.job,
             store=store,
             address=worker.address,
             exchange=WorkerExchange(worker),
             new_id=lambda: uuid.uuid4().hex,
         )
+        run = partial(_run_as_in_a_task, worker, lanes)
         self.publishers = ThreadPoolExecutor(PUBLISH_THREADS, thread_name_prefix="publish")
+        self.stages = StageThreads(worker.state.nthreads, run)
         worker.handlers[HANDLER] = _Fetches(worker).answer
         worker.handlers[CALL] = _Calls(worker).answer
 
@@ -79,11 +85,13 @@ class LanePlugin(WorkerPlugin):  # type: ignore[misc]
         """Close consumers and producers."""
         if self.publishers is not None:
             self.publishers.shutdown(wait=False)
+        if self.stages is not None:
+            self.stages.close()
         if self.lanes is not None:
             self.lanes.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"job": self.job, "lanes": None, "publishers": None}
+        return {"job": self.job, "lanes": None, "publishers": None, "stages": None}
 
 
 class _Fetches:
@@ -106,31 +114,43 @@ class _Calls:
     """The handler of tasks that are called, not scheduled: publications always, stages of small batches.
 
     A publication waits for a broker, mostly. As a Dask task it would hold a thread of the worker, often the only one,
-    while the next batch wants to be read: batches then follow each other half as fast. A stage that is called runs in
-    the threads that Dask's tasks run in: the worker never does more at a time than it was started for.
+    while the next batch wants to be read: batches then follow each other half as fast.
     """
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
 
     async def answer(self, task: bytes) -> dict[str, bytes]:
-        """`done`: the receipt, or the error that is the result, pickled."""
+        """`done`: the receipt, or the error that is the result, pickled; or `raised`: an OSError, pickled.
+
+        Raised, that would look like a connection to this worker that broke, as ClosingError is meant to.
+        """
         wanted: Task = pickle.loads(task)
-        of = wanted.attempt if isinstance(wanted, StageTask) else wanted
-        plugin = _plugin_of(self._worker, of.job, of.epoch)
-        lanes = _lanes_of(self._worker, of.job, of.epoch)
-        threads = self._worker.executors["default"] if isinstance(wanted, StageTask) else plugin.publishers
         try:
-            running = asyncio.get_running_loop().run_in_executor(threads, self._run, lanes, wanted)
-        except RuntimeError as closed:
-            raise ConnectionError(f"worker {self._worker.address} is closing") from closed
-        done = await running
+            done = await (self._stage(wanted) if isinstance(wanted, StageTask) else self._publication(wanted))
+        except ClosingError:
+            raise
+        except OSError as error:
+            return {"raised": pickle.dumps(error)}
         return {"done": pickle.dumps(done)}
 
-    def _run(self, lanes: LaneWorker, task: Task) -> Receipt | Raised:
-        if CURRENT_WORKER is not None:
-            CURRENT_WORKER.set(self._worker)
-        return _run(lanes, task)
+    async def _stage(self, task: StageTask) -> Receipt | Raised:
+        while self._worker.status is Status.paused:
+            # Short of memory: as for Dask's tasks, nothing new is started.
+            await asyncio.sleep(PAUSED_S)
+        stages = _plugin_of(self._worker, task.attempt.job, task.attempt.epoch).stages
+        assert stages is not None
+        return await asyncio.wrap_future(stages.submit(task))
+
+    async def _publication(self, task: PublishTask) -> Receipt | Raised:
+        publishers = _plugin_of(self._worker, task.job, task.epoch).publishers
+        lanes = _lanes_of(self._worker, task.job, task.epoch)
+        loop = asyncio.get_running_loop()
+        try:
+            running = loop.run_in_executor(publishers, _run_as_in_a_task, self._worker, lanes, task)
+        except RuntimeError as closed:
+            raise ClosingError from closed
+        return await running
 
 
 class WorkerExchange:
@@ -192,6 +212,13 @@ def _run(lanes: LaneWorker, task: Task) -> Receipt | Raised:
         return lanes.run(task)
     except MicrostreamError as error:
         return Raised(packed(error))
+
+
+def _run_as_in_a_task(worker: Worker, lanes: LaneWorker, task: Task) -> Receipt | Raised:
+    """Functions of users may call `distributed.get_worker()`."""
+    if CURRENT_WORKER is not None:
+        CURRENT_WORKER.set(worker)
+    return _run(lanes, task)
 
 
 def is_ready(job: str, epoch: int, dask_worker: Worker) -> int | str | None:

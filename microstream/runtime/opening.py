@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from microstream.checkpoint.takeover import (
 )
 from microstream.connectors.protocol import SinkConnector
 from microstream.errors import CheckpointError, PlanError, UnreachableError
+from microstream.runtime.changes import given_up
 from microstream.runtime.connecting import remember_schemas
 from microstream.runtime.patience import patiently
 from microstream.runtime.ports import Ports, QuerySpec
@@ -33,6 +35,8 @@ from microstream.runtime.sources import SourceWatch
 __all__ = ["check_sinks", "open_head"]
 
 T = TypeVar("T")
+
+log = logging.getLogger("microstream.driver")
 
 WATCH_EVERY_S = 1.0
 
@@ -118,6 +122,8 @@ async def _continue(
     )
     if going_on == fenced:
         return fenced
+    for left in given_up(fenced, query.stages, query.on_change):
+        log.warning("query %s: %s; on_change says %r, so it is given up.", query.name, left.text, left.change)
     following = _following(going_on, ports, Kind.START)
     await _patient(query, ports, announce, lambda: commit(ports.store, following, previous=fenced, epoch=fenced.epoch))
     return following

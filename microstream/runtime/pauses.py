@@ -7,6 +7,7 @@ with every thread stopped: 60 to 100 ms, every ten seconds. That is the whole la
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,24 +19,37 @@ LOOK_AT_ALL_S = 300.0
 
 
 class _Frozen:
-    """A generation that is older than Python's oldest: what a full collection left alive is not looked at in the next.
+    """Sets aside what the first full collection left alive: modules, classes, what was there before the query.
 
-    Every `look_at_all_s` everything is, so that nothing stays for good.
+    The first one after every `look_at_all_s` looks at everything and sets aside anew, so that nothing stays for good.
+    Whatever is made in between is collected as ever.
     """
 
     def __init__(self, look_at_all_s: float) -> None:
         self._look_at_all_s = look_at_all_s
-        self._looked_s = time.monotonic()
+        self._frozen_s: float | None = None
+        self._ended = False
 
     def __call__(self, phase: str, info: dict[str, int]) -> None:
         """The collector starts or stops."""
         if info["generation"] < 2:
             return
-        if phase == "stop":
+        if phase == "start":
+            if self._frozen_s is not None and time.monotonic() - self._frozen_s >= self._look_at_all_s:
+                self._frozen_s = None
+                gc.unfreeze()
+        elif self._frozen_s is None:
+            self._frozen_s = time.monotonic()
             gc.freeze()
-        elif time.monotonic() - self._looked_s >= self._look_at_all_s:
-            self._looked_s = time.monotonic()
-            gc.unfreeze()
+            if self._ended:
+                # It ended in another thread meanwhile, and has given everything back already.
+                gc.unfreeze()
+
+    def end(self) -> None:
+        """Give everything back."""
+        self._ended = True
+        gc.callbacks.remove(self)
+        gc.unfreeze()
 
 
 _lock = threading.Lock()
@@ -45,19 +59,20 @@ _frozen: _Frozen | None = None
 
 @contextmanager
 def short_pauses(look_at_all_s: float = LOOK_AT_ALL_S) -> Iterator[None]:
-    """Within, full collections of this process pass over what survived one.
+    """Within, full collections of this process pass over what was there at the first of them.
 
-    A program that has frozen objects of its own has its own idea of the collector, and keeps it.
+    A program that froze objects before has its own idea of the collector, and keeps it. From Python 3.14 on the
+    collector never looks at everything at once.
 
     Parameters
     ----------
     look_at_all_s
-        How long an object that survived and is garbage since may stay.
+        For how long at least objects are set aside; those that are garbage since stay until the next full collection.
     """
     global _users, _frozen
     with _lock:
         _users += 1
-        if _users == 1 and not gc.get_freeze_count():
+        if _users == 1 and not gc.get_freeze_count() and sys.version_info < (3, 14):
             _frozen = _Frozen(look_at_all_s)
             gc.callbacks.append(_frozen)
     try:
@@ -66,6 +81,5 @@ def short_pauses(look_at_all_s: float = LOOK_AT_ALL_S) -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users and _frozen is not None:
-                gc.callbacks.remove(_frozen)
-                gc.unfreeze()
+                _frozen.end()
                 _frozen = None

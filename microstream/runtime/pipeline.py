@@ -169,6 +169,9 @@ class Pipeline:
             record = self._records.get((flight.batch, flight.number))
             safe = flight.phase in (Phase.MERGED, Phase.COMMITTING)
             if record is not None and not safe and address in record.placed:
+                if self._trouble.get(flight.batch, (1, 0))[0] == 0:
+                    # What did not answer was this worker.
+                    del self._trouble[flight.batch]
                 self._apply(Failed(flight.batch, flight.number))
                 return
 

@@ -33,6 +33,7 @@ from microstream.plan.nodes import Sink, Source
 from microstream.plan.stages import Operator, Stages
 from microstream.plan.stored import node_text
 from microstream.runtime.changes import NOTHING, OnChange, is_elsewhere, plan_problems, waits, way_out
+from microstream.runtime.watermark import operator_watermark
 from microstream.state.hashing import HASH_ID
 from microstream.state.lanes import lane_starts, rescale
 
@@ -144,16 +145,22 @@ def resumed(
     """
     problems = plan_problems(head, stages, on_change)
     if problems:
+        reasons = tuple(problem.text for problem in problems)
         raise PlanError(
-            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(map(str, problems))}. {way_out(problems)}",
+            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(reasons)}. {way_out(problems, on_change)}",
             checkpoint=head.url,
-            problems=tuple(problem.text for problem in problems),
+            problems=reasons,
         )
     known_sources = {source.name: source for source in head.sources}
     known_operators = {state.id: state for state in head.operators}
     known_sinks = {sink.name: sink for sink in head.sinks}
     sources = tuple(known_sources.get(node.name) or _new_source(node, starts) for node in stages.sources)
-    operators = tuple(_resumed_operator(known_operators.get(o.id), o, lanes) for o in stages.operators)
+    # What is new, or has a new name, must not open windows again that were closed and emitted before.
+    by_name = {source.name: source for source in sources}
+    operators = tuple(
+        _resumed_operator(known_operators.get(o.id), o, lanes, operator_watermark(BEGINNING_US, o.sources, by_name))
+        for o in stages.operators
+    )
     sinks = tuple(_resumed_sink(known_sinks.get(sink.name), sink, head.batch) for sink in stages.sinks)
     return replace(
         head,
@@ -196,9 +203,9 @@ def _new_operator(operator: Operator, lanes: int, watermark_us: int) -> Operator
     )
 
 
-def _resumed_operator(old: OperatorState | None, operator: Operator, lanes: int) -> OperatorState:
+def _resumed_operator(old: OperatorState | None, operator: Operator, lanes: int, watermark_us: int) -> OperatorState:
     if old is None:
-        return _new_operator(operator, lanes, BEGINNING_US)
+        return _new_operator(operator, lanes, watermark_us)
     if shape(operator.node) != old.shape:
         # Empty, but what it closed before stays closed.
         fresh = _new_operator(operator, lanes, old.watermark_us)

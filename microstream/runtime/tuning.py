@@ -47,6 +47,8 @@ LOCAL_CONFIG: dict[str, Any] = {
     **RULES,
     "distributed.worker.preload": ["microstream.runtime.preload"],
     LOCAL: True,
+    # Who has set this wants clusters closed that have no tasks: a query that calls its workers has none.
+    "distributed.scheduler.idle-timeout": None,
     # Dask lets glibc hand every free 64 KB back. A batch takes and frees the same tens of megabytes as the one before:
     # page faults were a quarter of the CPU time of reading.
     f"{HEAP}MALLOC_TRIM_THRESHOLD_": 128 << 20,

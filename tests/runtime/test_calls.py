@@ -1,10 +1,12 @@
 """On a local cluster, stages of small batches are called on workers; with longer triggers they are tasks of Dask."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
+import dask
 import pandas as pd
 import psutil
 import pytest
@@ -15,6 +17,7 @@ from microstream.errors import UserFunctionError
 from microstream.plan.dtypes import to_table
 from microstream.plan.nodes import MapBatches
 from microstream.plan.stages import Stages
+from microstream.runtime.local import local_cluster
 from microstream.runtime.query import StreamingQuery, compute, start_query
 from microstream.runtime.trigger import AvailableNow, Continuously, Every, Trigger
 
@@ -59,7 +62,9 @@ def test_the_trigger_decides_whether_stages_are_tasks(
     assert tuples(to_table(query.table(), SCHEMA, "out")) == [(key, tasks, at) for key, _, at in rows]
 
 
-def test_the_death_of_a_worker_that_is_called_changes_no_result(tmp_path: Path) -> None:
+def test_the_death_of_a_worker_that_is_called_changes_no_result(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     inner = totals(frames(*([(f"k{n % 7}", n, 7 * n)] for n in range(60)), delay_us=5), id="totals")
     stages = to_memory(out=inner, more=totals(inner, size_us=30, id="more", aggregates=()))
     before = {process.pid for process in psutil.Process().children(recursive=True)}
@@ -71,6 +76,7 @@ def test_the_death_of_a_worker_that_is_called_changes_no_result(tmp_path: Path) 
     os.kill(next(process.pid for process in new if "spawn_main" in " ".join(process.cmdline())), signal.SIGKILL)
 
     assert query.await_termination(PATIENCE_S)
+    assert any("is lost" in record.getMessage() for record in caplog.records)
     for name, table in compute(stages).items():
         assert tuples(to_table(query.table(name), table.schema, name)) == tuples(table)
 
@@ -86,3 +92,14 @@ def test_an_error_of_the_user_s_arrives_from_a_call_with_its_cause(tmp_path: Pat
         query.await_termination(PATIENCE_S)
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_cluster_that_is_called_is_never_idle_for_dask(tmp_path: Path) -> None:
+    async def idle_timeout() -> float | None:
+        with dask.config.set({"distributed.scheduler.idle-timeout": "1s"}):
+            cluster = await local_cluster(1)
+        async with cluster:
+            timeout: float | None = cluster.scheduler.idle_timeout
+            return timeout
+
+    assert asyncio.run(idle_timeout()) is None

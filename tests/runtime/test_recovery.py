@@ -41,7 +41,7 @@ from microstream.errors import (
 from microstream.operators.aggregate import shape
 from microstream.plan.nodes import Aggregate, Sink, Source
 from microstream.plan.stages import Stages, cut
-from microstream.runtime.changes import checked_changes
+from microstream.runtime.changes import checked_changes, given_up
 from microstream.runtime.engine import ExchangeLostError
 from microstream.runtime.recovery import Verdict, first_manifest, new_sources, resumed, verdict
 from microstream.runtime.worker import StateMissingError
@@ -293,6 +293,52 @@ def test_the_error_shows_what_can_be_given_up() -> None:
         resumed(pending_head(), to_memory(new=ROWS), lanes=1, starts=NO_STARTS)
 
     assert "on_change={'totals': 'drop', 'out': 'drop'}" in str(caught.value)
+
+
+def one_name_for_two() -> Manifest:
+    """A checkpoint whose sink "totals" waits, and whose operator "totals" does too."""
+    head = pending_head()
+    return replace(head, sinks=tuple(replace(sink, name="totals") for sink in head.sinks))
+
+
+def test_a_name_of_two_parts_gives_up_neither_until_it_says_which() -> None:
+    head, plan = one_name_for_two(), to_memory(new=ROWS)
+    for vague in ({"totals": "drop"}, {"operator:totals": "drop"}, {"sink:totals": "drop"}):
+        with pytest.raises(PlanError, match="cannot go on"):
+            resumed(head, plan, lanes=1, starts=NO_STARTS, on_change=checked_changes(vague))
+    with pytest.raises(PlanError) as caught:
+        resumed(head, plan, lanes=1, starts=NO_STARTS)
+    assert "on_change={'operator:totals': 'drop', 'sink:totals': 'drop'}" in str(caught.value)
+
+    clear = checked_changes({"operator:totals": "drop", "sink:totals": "drop"})
+
+    assert allowed(head, resumed(head, plan, lanes=1, starts=NO_STARTS, on_change=clear))
+
+
+def test_the_advice_keeps_what_was_given() -> None:
+    with pytest.raises(PlanError) as caught:
+        resumed(pending_head(), to_memory(new=ROWS), lanes=1, starts=NO_STARTS, on_change={"totals": "drop"})
+
+    assert "on_change={'totals': 'drop', 'out': 'drop'}" in str(caught.value)
+
+
+def test_what_is_given_up_can_be_told() -> None:
+    head, plan = pending_head(), to_memory(new=ROWS)
+
+    left = given_up(head, plan, {"totals": "drop", "rows": "drop"})
+
+    assert [(part.full_name, part.change) for part in left] == [("operator:totals", "drop")]
+
+
+def test_an_operator_under_a_new_name_opens_no_window_that_was_closed() -> None:
+    head = later(runs=(run(3),))
+    seen = replace(head, sources=tuple(replace(source, watermark_us=70) for source in head.sources))
+
+    going_on = resumed(
+        seen, to_memory(out=totals(ROWS, id="new")), lanes=1, starts=NO_STARTS, on_change={"totals": "drop"}
+    )
+
+    assert [(o.id, o.watermark_us, o.closed_before_us) for o in going_on.operators] == [("new", 70, 70)]
 
 
 def test_what_cannot_be_given_up_offers_no_change() -> None:
