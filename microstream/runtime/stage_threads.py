@@ -43,16 +43,14 @@ class StageThreads(Generic[T]):
     """
 
     def __init__(self, count: int, run: Callable[[StageTask], T]) -> None:
-        self._run = run
+        self._count, self._run = count, run
         self._lock = threading.Lock()
         self._newest: dict[int, int] = {}
         """Batch -> its newest attempt."""
         self._order = itertools.count()
         self._waiting: PriorityQueue[tuple[int, int, StageTask | None, Future[T]]] = PriorityQueue()
         self._closed = False
-        self._threads = [threading.Thread(target=self._work, name=f"stage-{n}", daemon=True) for n in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
 
     def submit(self, task: StageTask) -> Future[T]:
         """Run `task` when its turn comes.
@@ -65,11 +63,19 @@ class StageThreads(Generic[T]):
             if self._closed:
                 answer.set_exception(ClosingError())
                 return answer
+            self._start()
             self._newest[attempt.batch] = max(attempt.number, self._newest.get(attempt.batch, -1))
             for batch in [b for b in self._newest if b < attempt.batch - BATCHES_KNOWN]:
                 del self._newest[batch]
             self._waiting.put((-task.level, next(self._order), task, answer))
         return answer
+
+    def _start(self) -> None:
+        """At the first call: where stages are tasks, no thread waits in vain."""
+        for number in range(len(self._threads), self._count):
+            thread = threading.Thread(target=self._work, name=f"stage-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
 
     def close(self) -> None:
         """Start nothing more; what runs ends for nobody."""
