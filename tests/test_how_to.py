@@ -24,6 +24,7 @@ PAGES = [
     "how-to/cluster",
     "how-to/notebooks",
     "how-to/production",
+    "how-to/read-files",
     "how-to/read-kafka",
     "how-to/windows",
     "how-to/write",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 import pandas as pd
 
@@ -139,8 +140,8 @@ _AGGREGATES = frozenset(
 )
 
 
-def absent(name: str, columns: list[str]) -> Exception:
-    """What to raise for the attribute `name` of a stream, which is neither a method nor one of `columns`."""
+def absent(name: str, columns: list[str], methods: list[str]) -> Exception:
+    """What to raise for the attribute `name` of a stream, which is neither one of `methods` nor one of `columns`."""
     if name in LATER:
         return later("a stream", name, LATER)
     if not name.startswith("_") and (name in _FRAME or hasattr(pd.DataFrame, name)):
@@ -148,6 +149,9 @@ def absent(name: str, columns: list[str]) -> Exception:
         return AbsentError(f"a stream has no .{name}. Instead: {instead}.")
     if name.startswith("_"):
         return AttributeError(f"StreamFrame has no attribute {name!r}")
+    close = get_close_matches(name, methods, n=1)
+    if close and not get_close_matches(name, columns, n=1):
+        return AttributeError(f"frame.{name}: there is no such method or column. Did you mean .{close[0]}()?")
     return AttributeError(str(PlanError.unknown_column(f"frame.{name}", name, columns)))
 
 

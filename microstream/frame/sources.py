@@ -352,7 +352,8 @@ def with_event_time(schema: pa.Schema, event_time: str | None) -> pa.Schema:
         return schema
     at = schema.get_field_index(event_time)
     if at < 0:
-        raise PlanError.unknown_column("event_time", event_time, schema.names)
+        near = [PROCESSING_TIME] if event_time == PROCESSING_TIME.lstrip("_") else []
+        raise PlanError.unknown_column("event_time", event_time, [*schema.names, *near])
     return schema.set(at, schema.field(at).with_nullable(False))
 
 

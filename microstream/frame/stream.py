@@ -152,13 +152,14 @@ class StreamFrame(Steps, Outputs):
         if isinstance(key, list | tuple | pd.Index) and all(isinstance(name, str) for name in key):
             return self.select(list(key))
         if isinstance(key, slice | int):
-            raise absent("iloc", self.schema.names)
+            raise absent("iloc", self.schema.names, [])
         return self.filter(key)
 
     def __getattr__(self, name: str) -> Column:
         if name != "_node" and name in self._node.schema.names:
             return self[name]
-        raise absent(name, [] if name == "_node" else self._node.schema.names)
+        methods = [one for one in dir(type(self)) if not one.startswith("_")]
+        raise absent(name, [] if name == "_node" else self._node.schema.names, methods)
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         raise PlanError(

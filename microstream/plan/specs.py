@@ -40,10 +40,13 @@ class Publication:
     every_us
         Rows are held in the outbox until so much batch time has passed since the first of them, and are then published
         together; 0: every batch by itself.
+    lasting
+        Whether the marker of the newest batch stays as long as what was published.
     """
 
     together: bool = False
     every_us: int = 0
+    lasting: bool = False
 
 
 class SinkSpec(Protocol):

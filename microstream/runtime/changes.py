@@ -123,7 +123,7 @@ def _operators(head: Manifest, stages: Stages) -> Iterator[Problem]:
         if operator is None:
             said = f"its operator {state.id!r} is not in this query, so its state would be lost"
             yield Problem(said, "operator", state.id, "drop")
-        elif shape(operator.node) != state.shape:
+        elif shape(operator.node) != state.shape and head.batch >= 0:
             said = f"operator {state.id!r} {_changed(state.shape, shape(operator.node))}"
             yield Problem(said, "operator", state.id, "reset")
 

@@ -38,6 +38,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("microstream.driver")
 
+NONE_VISIBLE = -1
+
 WATCH_EVERY_S = 1.0
 
 
@@ -156,7 +158,8 @@ async def _refuse_more_input(before: Manifest, watched: SourceWatch) -> None:
             if at.end > following:
                 raise PlanError(
                     f"the query of checkpoint {before.url} is finished, but source {source.name} has more input "
-                    f"({partition} from offset {following} on). Use a new checkpoint folder."
+                    f"({partition} from offset {following} on). Use a new checkpoint folder; and to go on later, a "
+                    "source without an end (watch=True, a topic without end=) and ms.available_now()."
                 )
 
 
@@ -188,6 +191,12 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
         expired_us = ports.clock.now_us() - query.settings.marker_retention_us
         exactly_once = sink.spec.durable and sink.spec.guarantee == "exactly once"
         problems = _marker_problems(state, markers, manifest, expired_us, exactly_once)
+        published_all = state.lanes and not state.pending and not state.held
+        if sink.spec.publication.lasting and published_all and markers[0] in (None, NONE_VISIBLE):
+            problems.append(
+                f"sink {state.name}: {state.target} has nothing of what this query published there, it was emptied or "
+                "is another: bring it back, or start with a new checkpoint"
+            )
         if problems:
             # Or another driver took over meanwhile, and it is this one that is behind.
             await _patient(query, ports, announce, lambda: check_not_fenced(ports.store, manifest.epoch))

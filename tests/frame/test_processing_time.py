@@ -153,6 +153,11 @@ def test_a_source_by_the_clock_and_one_by_its_own_time_can_be_read_as_one() -> N
     assert late.empty
 
 
+def test_the_name_without_its_underscore_is_put_right(tmp_path: Path) -> None:
+    with pytest.raises(ms.PlanError, match="Did you mean '_processing_time'"):
+        ms.read_files(json_lines(tmp_path, {"n": 1}), schema={"n": "int64"}, event_time="processing_time")
+
+
 def test_files_are_read_by_the_clock_and_bad_lines_dropped(tmp_path: Path) -> None:
     path = json_lines(tmp_path, {"n": 1}, "no json", {"n": 3})
 

@@ -217,6 +217,15 @@ def test_an_unknown_attribute_is_an_attribute_error_that_names_the_columns() -> 
     assert "price" in dir(bids())
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("to_parqet", "to_parquet"), ("group_by", "groupby"), ("filtre", "filter"), ("asign", "assign")],
+)
+def test_a_method_that_is_mistyped_is_named_as_it_is_written(wrong: str, right: str) -> None:
+    with pytest.raises(AttributeError, match=rf"frame\.{wrong}: .* Did you mean \.{right}\(\)\?"):
+        getattr(bids(), wrong)
+
+
 def test_results_are_sorted_by_event_time_then_keys() -> None:
     found = bids(batches=4).groupby("auction").window(ms.tumbling("1D")).size().compute()
 

@@ -1,6 +1,7 @@
 """A query that was changed goes on from its checkpoint: by itself where state fits, by `on_change` elsewhere."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,50 @@ def test_an_operator_that_is_gone_is_dropped(client: Client, tmp_path: Path) -> 
 
     assert renamed == [("bob", "10", 1)]
     assert ms.open_checkpoint(checkpoint).operators()["operator"].tolist() == ["renamed"]
+
+
+def test_before_the_first_batch_anything_may_change(client: Client, tmp_path: Path) -> None:
+    folder, checkpoint = tmp_path / "in", tmp_path / "ck"
+    folder.mkdir()
+    (folder / "1.json").write_text('{"user": 7, "at": "2026-01-01T00:00:01"}\n')
+    with pytest.raises(ms.BadRecordError, match="correct schema="):
+        run(visits(folder, "10s"), client, checkpoint)
+    mended = ms.read_files(
+        folder, format="json", schema={"user": "int64", "at": "timestamp[ms]"}, event_time="at", watch=True, name="seen"
+    )
+    (folder / "2.json").write_text('{"user": 7, "at": "2026-01-01T00:00:31"}\n')
+
+    seen = run(mended.groupby("user").window(ms.tumbling("10s")).size().named("visits"), client, checkpoint)
+
+    assert seen == [(7, "00", 1)]
+
+
+def test_a_folder_that_lost_what_was_published_is_not_written_to(client: Client, tmp_path: Path) -> None:
+    folder, out, checkpoint = tmp_path / "in", tmp_path / "out", tmp_path / "ck"
+
+    def publish() -> None:
+        sink = visits(folder, "10s").to_parquet(out, name="files")
+        sink.start(name="kept", checkpoint=checkpoint, trigger=ms.available_now(), client=client).await_termination()
+
+    write(folder, "1.json", ("ann", 1), ("ann", 12))
+    publish()
+    shutil.rmtree(out)
+    write(folder, "2.json", ("ann", 23))
+
+    for _ in range(2):
+        with pytest.raises(
+            ms.CheckpointError, match="sink files: .*out has nothing of what this query published there"
+        ):
+            publish()
+
+
+def test_rows_do_not_go_into_the_folder_of_the_checkpoint(tmp_path: Path) -> None:
+    write(tmp_path / "in", "1.json", ("ann", 1))
+
+    with pytest.raises(
+        ms.PlanError, match=r"sink 'files' writes to the folder of the checkpoint.*Give each one of its own"
+    ):
+        visits(tmp_path / "in", "10s").to_parquet(tmp_path / "ck", name="files").start(checkpoint=f"{tmp_path}/ck/")
 
 
 def test_a_change_that_is_neither_drop_nor_reset_is_refused_before_anything_starts(tmp_path: Path) -> None:

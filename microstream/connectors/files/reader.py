@@ -142,9 +142,10 @@ class FileReader:
             ) from problem
         rows, offsets = len(read.numbers), file.first + read.units
         decoded = decode_columns(read.table, rows, self._schema, self._event_time, file.path, latest_us=latest_us)
-        for at, reason in decoded.bad:
+        if decoded.bad:
+            at, reason = decoded.bad[0]
             record = str(read.table.slice(at, 1).to_pylist()).encode()
-            self._judge(file, int(offsets[at]), f"row {read.numbers[at]}", reason, record)
+            self._judge(file, int(offsets[at]), f"row {read.numbers[at]}", reason, record, len(decoded.bad))
         return _Piece(
             table=decoded.table,
             offsets=_without(offsets, decoded),
@@ -169,9 +170,10 @@ class FileReader:
             texts, starts = [texts[at] for at in filled], starts[filled]
         decoded = decode(texts, header, latest_us=latest_us)
         offsets = file.first + (np.zeros(len(starts), np.int64) if whole else starts // UNIT_BYTES)
-        for at, reason in decoded.bad:
-            where = "" if self._rules.on_bad_record == "drop" else f"line {line_number(text, int(starts[at]))}"
-            self._judge(file, int(offsets[at]), where, reason, texts[at])
+        if decoded.bad:
+            at, reason = decoded.bad[0]
+            where = f"line {line_number(text, int(starts[at]))}"
+            self._judge(file, int(offsets[at]), where, reason, texts[at], len(decoded.bad))
         return _Piece(
             table=decoded.table,
             offsets=_without(offsets, decoded),
@@ -184,14 +186,16 @@ class FileReader:
         first = lines_between(text, 0, 1).texts
         return first[0] if first else b""
 
-    def _judge(self, file: Listed, offset: int, where: str, reason: str, record: bytes) -> None:
+    def _judge(self, file: Listed, offset: int, where: str, reason: str, record: bytes, count: int) -> None:
+        """Of the `count` bad records of a piece, the first."""
         shown = repr(record[:SHOWN_BYTES])
         if self._rules.on_bad_record == "drop":
-            log.warning("%s, %s offset %d dropped: %s. Record: %s", file.path, file.partition, offset, reason, shown)
+            log.warning("%s: %d dropped, the first is %s: %s. Record: %s", file.path, count, where, reason, shown)
             return
         raise BadRecordError(
             f"source {self._name!r}, {file.path} {where}: {reason}. Record: {shown}. Pass all such records with "
-            "on_bad_record='drop', or start a new checkpoint with a mended file.",
+            "on_bad_record='drop', correct schema= if they are as they should be, or start a new checkpoint with a "
+            "mended file.",
             partition=file.partition,
             offset=offset,
             reason=reason,

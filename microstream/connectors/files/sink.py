@@ -67,7 +67,7 @@ class ParquetSink:
     @property
     def publication(self) -> Publication:
         """One log entry per batch, or per roll."""
-        return Publication(together=True, every_us=self.every_us)
+        return Publication(together=True, every_us=self.every_us, lasting=True)
 
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""

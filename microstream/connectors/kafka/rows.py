@@ -228,18 +228,17 @@ def _completed(
 def _judge(taken: Sequence[Taken], bad: Sequence[BadRecord], policy: BadRecords) -> None:
     for record in bad:
         shown = repr((record.value or b"")[:SHOWN_BYTES])
-        if policy.action == "dead_letter":
+        if policy.action in ("drop", "dead_letter"):
             where = f"{record.partition} offset {record.offset}"
-            log.warning("%d bad records, the first is %s: %s. Record: %s", len(bad), where, record.reason, shown)
+            said = "%d bad records dropped" if policy.action == "drop" else "%d bad records"
+            log.warning(f"{said}, the first is %s: %s. Record: %s", len(bad), where, record.reason, shown)
             return
-        if policy.action == "drop":
-            log.warning("%s offset %d dropped: %s. Record: %s", record.partition, record.offset, record.reason, shown)
-            continue
         raise BadRecordError(
             f"source {taken[0].range.source!r}, {record.partition} offset {record.offset}: "
             f"{record.reason.rstrip('.')}. Record: {shown}. Pass it with "
             f"skip=[({record.partition!r}, {record.offset})], or all such records with "
-            "on_bad_record='drop' or, to keep them in a topic, 'dead_letter'.",
+            "on_bad_record='drop' or, to keep them in a topic, 'dead_letter'; or, if it is as it should be, correct "
+            "schema=.",
             partition=record.partition,
             offset=record.offset,
             reason=record.reason,

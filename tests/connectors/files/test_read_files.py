@@ -188,6 +188,23 @@ def test_a_bad_line_is_named_by_file_and_line_and_may_be_dropped(
     assert set(dropped["id"]) <= {1}
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.parquet"])
+def test_bad_rows_that_are_dropped_make_one_line_in_the_log(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / name
+    if name == "a.parquet":
+        pd.DataFrame({"id": [1.0, None, None]}).to_parquet(path)
+    else:
+        path.write_text('{"id": 1}\n{"id": null}\n{"id": "x"}\n')
+
+    kept = ms.read_files(path, schema={"id": "int64"}, on_bad_record="drop").compute()
+
+    assert kept["id"].tolist() == [1]
+    (said,) = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+    assert "2 dropped, the first is" in said
+
+
 def test_a_parquet_row_that_breaks_the_schema_is_named_and_a_wrong_column_is_the_file_s_fault(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pd.DataFrame({"id": [1.0, None], "s": ["x", "y"]}).to_parquet(path)
