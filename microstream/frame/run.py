@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from microstream.clock import duration_us
+from microstream.connectors.files.listing import absolute
 from microstream.connectors.memory.sink import MemorySink
 from microstream.errors import PlanError
 from microstream.frame.inference import recalled
@@ -48,11 +49,11 @@ def start_sinks(
             f"start: sink {durable[0]!r} outlives this process, so the query needs checkpoint=, a folder or a URL such "
             "as 's3://bucket/query'. Only console, memory and null sinks do without."
         )
-    same = [sink.name for sink in stages.sinks if checkpoint is not None and _is_same(checkpoint, sink.spec.target)]
-    if same:
-        raise PlanError(
-            f"start: sink {same[0]!r} writes to the folder of the checkpoint, {checkpoint}. Give each one of its own."
-        )
+    for sink in stages.sinks:
+        if checkpoint is not None and sink.spec.publication.lasting and absolute(checkpoint) == sink.spec.target:
+            raise PlanError(
+                f"start: sink {sink.name!r} writes to the folder of the checkpoint, {checkpoint}. Give it one of its own."
+            )
     if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
         raise PlanError(f"start: lanes={lanes!r} must be a whole number, at least 1.")
     return query.start_query(
@@ -118,10 +119,6 @@ def _sortable(column: pd.Series[Any]) -> pd.Series[Any]:
     dtype = column.dtype
     nested = isinstance(dtype, pd.ArrowDtype) and pa.types.is_nested(dtype.pyarrow_dtype)
     return column.astype("str") if nested else column
-
-
-def _is_same(checkpoint: str, target: str) -> bool:
-    return checkpoint.rstrip("/") == target.rstrip("/")
 
 
 def _chosen(settings: Mapping[str, Any]) -> dict[str, Any]:

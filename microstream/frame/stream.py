@@ -158,7 +158,7 @@ class StreamFrame(Steps, Outputs):
     def __getattr__(self, name: str) -> Column:
         if name != "_node" and name in self._node.schema.names:
             return self[name]
-        methods = [one for one in dir(type(self)) if not one.startswith("_")]
+        methods = [one for one in dir(type(self)) if not one.startswith("_") and callable(getattr(type(self), one))]
         raise absent(name, [] if name == "_node" else self._node.schema.names, methods)
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:

@@ -77,12 +77,12 @@ def given_up(head: Manifest, stages: Stages, on_change: OnChange) -> tuple[Probl
     return tuple(problem for problem in found if _is_given_up(problem, found, on_change))
 
 
-def way_out(problems: Sequence[Problem], on_change: OnChange = NOTHING) -> str:
+def way_out(head: Manifest, stages: Stages, on_change: OnChange = NOTHING) -> str:
     """What the user can do now."""
     advice = "Start the query that wrote it, or use a new checkpoint folder for this one."
+    problems, names = plan_problems(head, stages, on_change), [found.name for found in _found(head, stages)]
     if any(problem.change is None for problem in problems):
         return advice
-    names = [problem.name for problem in problems]
     wanted = {p.full_name if names.count(p.name) > 1 or p.name in on_change else p.name: p.change for p in problems}
     return f"{advice} Or give up what is kept of them, with on_change={ {**on_change, **wanted} }."
 
@@ -117,13 +117,15 @@ def _engine(head: Manifest) -> Iterator[Problem]:
 
 
 def _operators(head: Manifest, stages: Stages) -> Iterator[Problem]:
+    if head.batch < 0:
+        return  # Nothing was committed: their state is empty.
     operators = {operator.id: operator for operator in stages.operators}
     for state in head.operators:
         operator = operators.get(state.id)
         if operator is None:
             said = f"its operator {state.id!r} is not in this query, so its state would be lost"
             yield Problem(said, "operator", state.id, "drop")
-        elif shape(operator.node) != state.shape and head.batch >= 0:
+        elif shape(operator.node) != state.shape:
             said = f"operator {state.id!r} {_changed(state.shape, shape(operator.node))}"
             yield Problem(said, "operator", state.id, "reset")
 

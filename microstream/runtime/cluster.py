@@ -170,14 +170,12 @@ class DaskEngine:
     async def _call(self, client: Client, address: str, task: Task) -> None:
         event: EngineEvent
         try:
-            answer = await self._answer(client, address, pickle.dumps(task))
+            event = _answered(task, await self._answer(client, address, pickle.dumps(task)))
         except OSError as silence:
             # A worker that is gone is soon known as lost; one whose connection broke is asked again.
             event = self._failure(client, task, UnreachableError(f"worker {address} does not answer: {silence}"))
         except Exception as error:  # noqa: BLE001 - judged by the driver; of a publication, the marker tells the outcome
             event = self._failure(client, task, error)
-        else:
-            event = _answered(task, answer)
         if self._called.pop(task_key(task), None) is not None:
             self._notify(event)
 

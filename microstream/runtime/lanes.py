@@ -21,7 +21,7 @@ from distributed.threadpoolexecutor import ThreadPoolExecutor
 
 from microstream.checkpoint.open import open_store
 from microstream.checkpoint.store import StoreError
-from microstream.errors import MicrostreamError, packed
+from microstream.errors import MicrostreamError, UserFunctionError, packed
 from microstream.observe.logs import logs_of_environment
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job, Receipt, Task
 from microstream.runtime.stage_threads import ClosingError, StageThreads
@@ -212,6 +212,9 @@ def _run(lanes: LaneWorker, task: Task) -> Receipt | Raised:
         return lanes.run(task)
     except MicrostreamError as error:
         return Raised(packed(error))
+    except SystemExit as left:
+        # It would end the worker, and the next one, and so on.
+        return Raised(packed(UserFunctionError(f"a function called sys.exit({left.code!r}): let it raise an error.")))
 
 
 def _run_as_in_a_task(worker: Worker, lanes: LaneWorker, task: Task) -> Receipt | Raised:

@@ -191,11 +191,12 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
         expired_us = ports.clock.now_us() - query.settings.marker_retention_us
         exactly_once = sink.spec.durable and sink.spec.guarantee == "exactly once"
         problems = _marker_problems(state, markers, manifest, expired_us, exactly_once)
-        published_all = state.lanes and not state.pending and not state.held
-        if sink.spec.publication.lasting and published_all and markers[0] in (None, NONE_VISIBLE):
-            problems.append(
-                f"sink {state.name}: {state.target} has nothing of what this query published there, it was emptied or "
-                "is another: bring it back, or start with a new checkpoint"
+        if sink.spec.publication.lasting and _has_published(state) and markers[0] in (None, NONE_VISIBLE):
+            raise CheckpointError.of(
+                f"query {query.name}, checkpoint {manifest.url}",
+                [f"sink {state.name}: {state.target} has nothing of what this query published there"],
+                "It was emptied, or is another folder. Nothing was published. Bring it back, or write to a new folder; "
+                "to write everything again, start with a new checkpoint and a new folder.",
             )
         if problems:
             # Or another driver took over meanwhile, and it is this one that is behind.
@@ -205,6 +206,11 @@ async def check_sinks(query: QuerySpec, ports: Ports, manifest: Manifest, announ
                 problems,
                 "Nothing was published. Restore the newest copy of the checkpoint, or start with a new one.",
             )
+
+
+def _has_published(sink: SinkState) -> bool:
+    """Whether its target holds rows; not said of one that still has some to publish, which may be its first."""
+    return sink.lanes > 0 and not sink.pending and not sink.held
 
 
 def _marker_problems(

@@ -145,9 +145,9 @@ def resumed(
     """
     problems = plan_problems(head, stages, on_change)
     if problems:
-        reasons = tuple(problem.text for problem in problems)
+        reasons, advice = tuple(problem.text for problem in problems), way_out(head, stages, on_change)
         raise PlanError(
-            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(reasons)}. {way_out(problems, on_change)}",
+            f"the plan cannot go on from checkpoint {head.url}: {'; '.join(reasons)}. {advice}",
             checkpoint=head.url,
             problems=reasons,
         )
@@ -157,10 +157,7 @@ def resumed(
     sources = tuple(known_sources.get(node.name) or _new_source(node, starts) for node in stages.sources)
     # What is new, or has a new name, must not open windows again that were closed and emitted before.
     by_name = {source.name: source for source in sources}
-    operators = tuple(
-        _resumed_operator(known_operators.get(o.id), o, lanes, operator_watermark(BEGINNING_US, o.sources, by_name))
-        for o in stages.operators
-    )
+    operators = tuple(_resumed_operator(known_operators.get(o.id), o, lanes, by_name) for o in stages.operators)
     sinks = tuple(_resumed_sink(known_sinks.get(sink.name), sink, head.batch) for sink in stages.sinks)
     return replace(
         head,
@@ -203,9 +200,13 @@ def _new_operator(operator: Operator, lanes: int, watermark_us: int) -> Operator
     )
 
 
-def _resumed_operator(old: OperatorState | None, operator: Operator, lanes: int, watermark_us: int) -> OperatorState:
+def _resumed_operator(
+    old: OperatorState | None, operator: Operator, lanes: int, sources: Mapping[str, SourceState]
+) -> OperatorState:
     if old is None:
-        return _new_operator(operator, lanes, watermark_us)
+        # Idle sources hold no operator back, but a new one has no other watermark when all of them are.
+        least_us = min(sources[name].watermark_us for name in operator.sources)
+        return _new_operator(operator, lanes, operator_watermark(least_us, operator.sources, sources))
     if shape(operator.node) != old.shape:
         # Empty, but what it closed before stays closed.
         fresh = _new_operator(operator, lanes, old.watermark_us)
@@ -237,7 +238,9 @@ def _resumed_sink(old: SinkState | None, sink: Sink, batch: int) -> SinkState:
     fresh = _new_sink(sink, batch)
     if old is None or (waits(old) and is_elsewhere(sink, old)):
         return fresh
-    return replace(old, kind=fresh.kind, target=fresh.target, format=fresh.format, every_us=fresh.every_us)
+    # What was published elsewhere says nothing of this target.
+    lanes = old.lanes if (old.kind, old.target) == (fresh.kind, fresh.target) else 0
+    return replace(old, kind=fresh.kind, target=fresh.target, format=fresh.format, every_us=fresh.every_us, lanes=lanes)
 
 
 def _schemas(operators: Sequence[Operator]) -> tuple[tuple[str, str], ...]:

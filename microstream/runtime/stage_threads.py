@@ -83,7 +83,9 @@ class StageThreads(Generic[T]):
             self._closed = True
             with suppress(Empty):
                 while True:
-                    self._waiting.get_nowait()[-1].set_exception(ClosingError())
+                    answer = self._waiting.get_nowait()[-1]
+                    if answer.set_running_or_notify_cancel():
+                        answer.set_exception(ClosingError())
             for _ in self._threads:
                 self._waiting.put((-1_000_000, next(self._order), None, Future()))
 
@@ -92,6 +94,8 @@ class StageThreads(Generic[T]):
             _, _, task, answer = self._waiting.get()
             if task is None:
                 return
+            if not answer.set_running_or_notify_cancel():
+                continue
             try:
                 if self._is_outdated(task):
                     raise ExchangeLostError(f"batch {task.attempt.batch}, attempt {task.attempt.number}: out of date")

@@ -217,6 +217,12 @@ def test_an_unknown_attribute_is_an_attribute_error_that_names_the_columns() -> 
     assert "price" in dir(bids())
 
 
+def test_a_property_that_is_mistyped_is_not_called_a_method() -> None:
+    with pytest.raises(AttributeError) as caught:
+        _ = bids().colums
+    assert "columns()" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [("to_parqet", "to_parquet"), ("group_by", "groupby"), ("filtre", "filter"), ("asign", "assign")],

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import dask
 import pandas as pd
 import psutil
 import pytest
-from distributed import get_worker
+from distributed import get_worker, worker_client
 from queries import SCHEMA, frames, to_memory, totals, tuples
 
 from microstream.errors import UserFunctionError
@@ -36,7 +37,7 @@ def start(stages: Stages, folder: Path, trigger: Trigger, **settings: Any) -> St
         checkpoint=str(folder),
         trigger=trigger,
         lanes=2,
-        settings={"workers": 2, **settings},
+        settings={"workers": 2} | settings,
     )
 
 
@@ -92,6 +93,32 @@ def test_an_error_of_the_user_s_arrives_from_a_call_with_its_cause(tmp_path: Pat
         query.await_termination(PATIENCE_S)
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_function_may_start_tasks_of_its_own_and_wait_for_them(tmp_path: Path) -> None:
+    def squared(frame: pd.DataFrame) -> pd.DataFrame:
+        with worker_client() as client:
+            return frame.assign(value=client.submit(pow, 3, 2).result(PATIENCE_S))
+
+    stages = to_memory(out=MapBatches(child=frames([("a", 1, 1)]), fn=squared, schema=SCHEMA, name="squared"))
+    query = start(stages, tmp_path, Continuously(), workers=1)
+
+    assert query.await_termination(PATIENCE_S)
+    assert tuples(to_table(query.table(), SCHEMA, "out")) == [("a", 9, 1)]
+
+
+@pytest.mark.parametrize("trigger", [Continuously(), Every(250_000)], ids=["called", "task"])
+def test_a_function_that_leaves_the_process_ends_the_query_and_not_the_workers(
+    tmp_path: Path, trigger: Trigger
+) -> None:
+    def leave(frame: pd.DataFrame) -> pd.DataFrame:
+        sys.exit(3)
+
+    stages = to_memory(out=MapBatches(child=frames([("a", 1, 1)]), fn=leave, schema=SCHEMA, name="leave"))
+    query = start(stages, tmp_path, trigger)
+
+    with pytest.raises(UserFunctionError, match=r"called sys\.exit\(3\)"):
+        query.await_termination(PATIENCE_S)
 
 
 def test_a_cluster_that_is_called_is_never_idle_for_dask(tmp_path: Path) -> None:

@@ -89,32 +89,62 @@ def test_before_the_first_batch_anything_may_change(client: Client, tmp_path: Pa
     assert seen == [(7, "00", 1)]
 
 
+def publish(folder: Path, out: Path, client: Client, checkpoint: Path) -> None:
+    sink = visits(folder, "10s").to_parquet(out, name="files")
+    sink.start(name="kept", checkpoint=checkpoint, trigger=ms.available_now(), client=client).await_termination()
+
+
 def test_a_folder_that_lost_what_was_published_is_not_written_to(client: Client, tmp_path: Path) -> None:
     folder, out, checkpoint = tmp_path / "in", tmp_path / "out", tmp_path / "ck"
-
-    def publish() -> None:
-        sink = visits(folder, "10s").to_parquet(out, name="files")
-        sink.start(name="kept", checkpoint=checkpoint, trigger=ms.available_now(), client=client).await_termination()
-
     write(folder, "1.json", ("ann", 1), ("ann", 12))
-    publish()
+    publish(folder, out, client, checkpoint)
     shutil.rmtree(out)
     write(folder, "2.json", ("ann", 23))
 
     for _ in range(2):
-        with pytest.raises(
-            ms.CheckpointError, match="sink files: .*out has nothing of what this query published there"
-        ):
-            publish()
+        with pytest.raises(ms.CheckpointError, match="sink files: .*out has nothing of what this query published"):
+            publish(folder, out, client, checkpoint)
+
+    publish(folder, tmp_path / "other", client, checkpoint)
+    written = ms.open_parquet(tmp_path / "other").to_table().to_pandas()
+    assert written["window_start"].dt.second.tolist() == [10]
 
 
-def test_rows_do_not_go_into_the_folder_of_the_checkpoint(tmp_path: Path) -> None:
+def test_a_sink_may_write_to_another_folder_from_now_on(client: Client, tmp_path: Path) -> None:
+    folder, checkpoint = tmp_path / "in", tmp_path / "ck"
+    write(folder, "1.json", ("ann", 1), ("ann", 12))
+    publish(folder, tmp_path / "old", client, checkpoint)
+    write(folder, "2.json", ("ann", 23))
+
+    publish(folder, tmp_path / "new", client, checkpoint)
+
+    seconds = {
+        name: ms.open_parquet(tmp_path / name).to_table().to_pandas()["window_start"].dt.second.tolist()
+        for name in ("old", "new")
+    }
+    assert seconds == {"old": [0], "new": [10]}
+
+
+def test_rows_do_not_go_into_the_folder_of_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     write(tmp_path / "in", "1.json", ("ann", 1))
 
-    with pytest.raises(
-        ms.PlanError, match=r"sink 'files' writes to the folder of the checkpoint.*Give each one of its own"
-    ):
-        visits(tmp_path / "in", "10s").to_parquet(tmp_path / "ck", name="files").start(checkpoint=f"{tmp_path}/ck/")
+    for out, checkpoint in (("ck", f"{tmp_path}/ck/"), (tmp_path / "ck", "ck"), ("ck", "ck")):
+        with pytest.raises(ms.PlanError, match="sink 'files' writes to the folder of the checkpoint"):
+            visits(tmp_path / "in", "10s").to_parquet(out, name="files").start(checkpoint=checkpoint)
+
+
+def test_a_sink_that_is_no_folder_may_have_the_name_of_the_checkpoint(client: Client, tmp_path: Path) -> None:
+    write(tmp_path / "in", "1.json", ("ann", 1))
+    checkpoint = tmp_path / "ck"
+
+    query = (
+        visits(tmp_path / "in", "10s")
+        .to_memory(name=str(checkpoint))
+        .start(checkpoint=checkpoint, trigger=ms.available_now(), client=client)
+    )
+
+    assert query.await_termination(60)
 
 
 def test_a_change_that_is_neither_drop_nor_reset_is_refused_before_anything_starts(tmp_path: Path) -> None:

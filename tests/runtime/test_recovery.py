@@ -315,6 +315,32 @@ def test_a_name_of_two_parts_gives_up_neither_until_it_says_which() -> None:
     assert allowed(head, resumed(head, plan, lanes=1, starts=NO_STARTS, on_change=clear))
 
 
+def test_the_advice_for_one_of_two_of_a_name_works() -> None:
+    given: dict[str, Any] = {"operator:totals": "drop"}
+
+    with pytest.raises(PlanError) as caught:
+        resumed(one_name_for_two(), to_memory(new=ROWS), lanes=1, starts=NO_STARTS, on_change=given)
+
+    assert "on_change={'operator:totals': 'drop', 'sink:totals': 'drop'}" in str(caught.value)
+
+
+def test_before_the_first_batch_operators_may_go_and_change() -> None:
+    head = replace(later(), batch=-1)
+
+    for plan in (to_memory(out=ROWS), to_memory(out=totals(ROWS, id="totals", size_us=20))):
+        assert allowed(head, resumed(head, plan, lanes=1, starts=NO_STARTS))
+
+
+def test_what_a_sink_published_elsewhere_says_nothing_of_a_new_target() -> None:
+    head = later()
+    head = replace(head, sinks=tuple(replace(sink, lanes=3) for sink in head.sinks))
+
+    moved = resumed(head, with_sink(totals(ROWS, id="totals"), NullSink()), lanes=1, starts=NO_STARTS)
+
+    assert [sink.lanes for sink in moved.sinks] == [0]
+    assert [sink.lanes for sink in resumed(head, PLAN, lanes=1, starts=NO_STARTS).sinks] == [3]
+
+
 def test_the_advice_keeps_what_was_given() -> None:
     with pytest.raises(PlanError) as caught:
         resumed(pending_head(), to_memory(new=ROWS), lanes=1, starts=NO_STARTS, on_change={"totals": "drop"})
@@ -330,12 +356,20 @@ def test_what_is_given_up_can_be_told() -> None:
     assert [(part.full_name, part.change) for part in left] == [("operator:totals", "drop")]
 
 
-def test_an_operator_under_a_new_name_opens_no_window_that_was_closed() -> None:
+@pytest.mark.parametrize("status", [Status.ACTIVE, Status.IDLE])
+def test_an_operator_under_a_new_name_opens_no_window_that_was_closed(status: Status) -> None:
     head = later(runs=(run(3),))
-    seen = replace(head, sources=tuple(replace(source, watermark_us=70) for source in head.sources))
+    seen = tuple(
+        replace(s, watermark_us=70, partitions=tuple(replace(line, status=status) for line in s.partitions))
+        for s in head.sources
+    )
 
     going_on = resumed(
-        seen, to_memory(out=totals(ROWS, id="new")), lanes=1, starts=NO_STARTS, on_change={"totals": "drop"}
+        replace(head, sources=seen),
+        to_memory(out=totals(ROWS, id="new")),
+        lanes=1,
+        starts=NO_STARTS,
+        on_change={"totals": "drop"},
     )
 
     assert [(o.id, o.watermark_us, o.closed_before_us) for o in going_on.operators] == [("new", 70, 70)]
