@@ -52,7 +52,7 @@ def start_sinks(
     for sink in stages.sinks:
         if checkpoint is not None and sink.spec.publication.lasting and absolute(checkpoint) == sink.spec.target:
             raise PlanError(
-                f"start: sink {sink.name!r} writes to the folder of the checkpoint, {checkpoint}. Give it one of its own."
+                f"start: sink {sink.name!r} writes to the folder of the checkpoint, {checkpoint}. Give it another."
             )
     if lanes is not None and (isinstance(lanes, bool) or not isinstance(lanes, int) or lanes < 1):
         raise PlanError(f"start: lanes={lanes!r} must be a whole number, at least 1.")
