@@ -236,20 +236,25 @@ def test_a_restart_closes_what_was_open_and_counts_in_it_until_then(tmp_path: Pa
     assert ms.open_checkpoint(str(live.checkpoint)).state("counts").empty
 
 
+def beside_timed(live: Live, folder: Path, *, idle_timeout: str | None) -> ms.StreamFrame:
+    """The rows of `live` and, with times of their own, those of `folder`."""
+    timed = ms.read_files(
+        folder,
+        format="json",
+        schema={"k": "str", "ts": "timestamp[us]"},
+        event_time="ts",
+        idle_timeout=idle_timeout,
+        watch=True,
+        name="timed",
+    )
+    return ms.concat([live.read().rename(columns={TIME: "ts"}), timed])
+
+
 def test_with_a_source_by_its_own_time_the_least_of_both_counts(tmp_path: Path) -> None:
     live = Live(tmp_path, Hand(at("00:03")))
     live.put("a", {"k": "x"})
     live.put("a", {"k": "y", "ts": "2026-01-01T12:00:02"}, folder="timed")
-    timed = ms.read_files(
-        tmp_path / "timed",
-        format="json",
-        schema={"k": "str", "ts": "timestamp[us]"},
-        event_time="ts",
-        idle_timeout=None,
-        watch=True,
-        name="timed",
-    )
-    both = ms.concat([live.read().rename(columns={TIME: "ts"}), timed])
+    both = beside_timed(live, tmp_path / "timed", idle_timeout=None)
 
     async def act(live: Live, driver: Driver) -> None:
         await driver.caught_up()
@@ -271,16 +276,7 @@ def test_a_source_by_its_own_time_that_sleeps_leaves_the_windows_to_the_clock(tm
     live = Live(tmp_path, Hand(at("00:03")))
     live.put("a", {"k": "x"})
     live.put("a", {"k": "y", "ts": "2026-01-01T12:00:02"}, folder="timed")
-    timed = ms.read_files(
-        tmp_path / "timed",
-        format="json",
-        schema={"k": "str", "ts": "timestamp[us]"},
-        event_time="ts",
-        idle_timeout="5s",
-        watch=True,
-        name="timed",
-    )
-    both = ms.concat([live.read().rename(columns={TIME: "ts"}), timed])
+    both = beside_timed(live, tmp_path / "timed", idle_timeout="5s")
 
     async def act(live: Live, driver: Driver) -> None:
         await driver.caught_up()

@@ -226,24 +226,25 @@ def _completed(
 
 
 def _judge(taken: Sequence[Taken], bad: Sequence[BadRecord], policy: BadRecords) -> None:
-    for record in bad:
-        shown = repr((record.value or b"")[:SHOWN_BYTES])
-        if policy.action in ("drop", "dead_letter"):
-            where = f"{record.partition} offset {record.offset}"
-            said = "%d bad records dropped" if policy.action == "drop" else "%d bad records"
-            log.warning(f"{said}, the first is %s: %s. Record: %s", len(bad), where, record.reason, shown)
-            return
-        raise BadRecordError(
-            f"source {taken[0].range.source!r}, {record.partition} offset {record.offset}: "
-            f"{record.reason.rstrip('.')}. Record: {shown}. Pass it with "
-            f"skip=[({record.partition!r}, {record.offset})], or all such records with "
-            "on_bad_record='drop' or, to keep them in a topic, 'dead_letter'; or, if it is as it should be, correct "
-            "schema=.",
-            partition=record.partition,
-            offset=record.offset,
-            reason=record.reason,
-            record=record.value,
-        )
+    """What becomes of the bad records of a piece is said of the first."""
+    if not bad:
+        return
+    record = bad[0]
+    shown, where = repr((record.value or b"")[:SHOWN_BYTES]), f"{record.partition} offset {record.offset}"
+    if policy.action != "fail":
+        done = " dropped" if policy.action == "drop" else ""
+        log.warning("%d bad records%s, the first is %s: %s. Record: %s", len(bad), done, where, record.reason, shown)
+        return
+    raise BadRecordError(
+        f"source {taken[0].range.source!r}, {where}: {record.reason.rstrip('.')}. Record: {shown}. Pass it with "
+        f"skip=[({record.partition!r}, {record.offset})], or all such records with "
+        "on_bad_record='drop' or, to keep them in a topic, 'dead_letter'; or, if it is as it should be, correct "
+        "schema=.",
+        partition=record.partition,
+        offset=record.offset,
+        reason=record.reason,
+        record=record.value,
+    )
 
 
 def _count(part: Taken, rows: int, bad: int, tombstones: int, size: int) -> RangeCount:
