@@ -27,7 +27,6 @@ FRAME: Mapping[str, str] = {
     "merge_asof": _LOOKUP,
     "join": _LOOKUP,
     "drop_duplicates": f"{_AGGREGATE} by the columns that make a row unique",
-    "agg": _AGGREGATE,
     "nlargest": _AGGREGATE,
     "nsmallest": _AGGREGATE,
     "rolling": _AGGREGATE,

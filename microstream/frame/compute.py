@@ -6,8 +6,8 @@ import pandas as pd
 
 from microstream.errors import PlanError
 from microstream.frame.run import results_of
-from microstream.frame.sinks import OutputMode, require_append
 from microstream.frame.stream import StreamFrame
+from microstream.plan.specs import OutputMode
 
 __all__ = ["compute"]
 
@@ -20,7 +20,7 @@ def compute(*frames: StreamFrame, output_mode: OutputMode | None = None) -> tupl
     *frames
         At least one.
     output_mode
-        "append", the default: rows that are final, each once.
+        Of all frames; see `StreamFrame.compute`. None: each frame's own default.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def compute(*frames: StreamFrame, output_mode: OutputMode | None = None) -> tupl
     Raises
     ------
     PlanError
-        There is no frame, or a source never ends.
+        There is no frame, a source never ends, or a frame has no rows of that mode.
     UserFunctionError
         A function of the plan failed.
 
@@ -47,5 +47,4 @@ def compute(*frames: StreamFrame, output_mode: OutputMode | None = None) -> tupl
     for frame in frames:
         if not isinstance(frame, StreamFrame):
             raise PlanError(f"compute({frame!r:.60}): give streams, as in ms.compute(a, b).")
-    require_append("compute", output_mode)
-    return results_of(tuple(frame._node for frame in frames))
+    return results_of(tuple(frame._node for frame in frames), output_mode)

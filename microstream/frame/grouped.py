@@ -1,7 +1,8 @@
-"""Rows by key: `frame.groupby(keys).window(spec).agg(...)`, `.size()` or `[columns].sum()`."""
+"""Rows by key, in windows or all until now: `frame.groupby(keys).agg(...)`, `.size()` or `[columns].sum()`."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Never, NoReturn, TypeVar
@@ -11,31 +12,135 @@ from microstream.frame.aggregates import Wanted, aggregate_of
 from microstream.later import GROUPS as LATER
 from microstream.later import later
 from microstream.plan.aggregates import HOWS, Aggregate, How
-from microstream.plan.nodes import Node, Sliding, Tumbling, WindowAggregate
+from microstream.plan.nodes import Node, RunningAggregate, Sliding, Stateful, Tumbling, WindowAggregate
 
-__all__ = ["GroupBy", "SelectedGroups", "WindowedGroups"]
+__all__ = ["GroupBy", "Groups", "SelectedGroups", "WindowedGroups"]
 
 F = TypeVar("F")
 """The kind of frame that comes out: grouping knows how to make one, not what it can do."""
 
-_NO_WINDOW = (
-    "groupby without a window is not in this version: say when a result is final, as in "
-    '.groupby(keys).window(ms.tumbling("1min"))'
-)
-
 
 @dataclass(frozen=True, slots=True)
-class GroupBy(Generic[F]):
-    """Rows grouped by `keys`; nulls are a group of their own."""
+class Groups(ABC, Generic[F]):
+    """Rows in groups, and what can be computed of each group."""
 
     _node: Node
     _keys: tuple[str, ...]
     _frame_of: Callable[[Node], F]
 
+    @property
+    @abstractmethod
+    def _text(self) -> str:
+        """How it was written, for messages."""
+
+    @abstractmethod
+    def _operator(self, aggregates: tuple[Aggregate, ...]) -> Stateful:
+        """The node that computes `aggregates`."""
+
+    def agg(self, *unnamed: Never, **aggregates: Wanted) -> F:
+        """One row per group.
+
+        In windows it is emitted once, when the watermark has passed the window's end. Without a window it is emitted
+        whenever its values changed, once per batch: each row replaces the one of the same keys before it, and the state
+        holds a row per key for ever. A sink's `output_mode` can ask for another form.
+
+        Parameters
+        ----------
+        **aggregates
+            Output column = (input column, how), `pd.NamedAgg(input column, how)`, or `ms.agg(...)`, which also lists
+            what `how` may be.
+
+        Returns
+        -------
+        StreamFrame
+            Keys, in windows `window_start` and `window_end` (naive UTC `datetime64[us]`), aggregates. In windows its
+            event time is `window_end`, and its `.late` holds the rows that came after their window closed. Without a
+            window it has neither, and feeds sinks only.
+
+        Raises
+        ------
+        PlanError
+            A column or aggregate is not there, or two output columns have one name.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> clicks = ms.from_pandas(
+        ...     pd.DataFrame({"page": ["a", "b", "a"], "ms": [30, 10, 50],
+        ...                   "ts": pd.date_range("2026-01-01", periods=3, freq="1s")}),
+        ...     event_time="ts")
+        >>> clicks.groupby("page").window(ms.tumbling("1min")).agg(n=("ms", "size"), slowest=("ms", "max")).compute()
+          page window_start          window_end  n  slowest
+        0    a   2026-01-01 2026-01-01 00:01:00  2       50
+        1    b   2026-01-01 2026-01-01 00:01:00  1       10
+        >>> clicks.groupby("page").agg(n=("ms", "size")).compute(output_mode="complete")
+          page  n
+        0    a  2
+        1    b  1
+        """
+        if unnamed or not aggregates:
+            raise PlanError("agg: name at least one output column, as in agg(total=('price', 'sum')).")
+        return self._aggregate(tuple(aggregate_of(name, value, self._node) for name, value in aggregates.items()))
+
+    def size(self) -> F:
+        """Number of rows per group, in column `size`."""
+        return self._aggregate((Aggregate(name="size", column=None, how="size"),))
+
+    def _aggregate(self, aggregates: tuple[Aggregate, ...]) -> F:
+        return self._frame_of(self._operator(aggregates))
+
+    def __getitem__(self, columns: str | Sequence[str]) -> SelectedGroups[F]:
+        """These columns of each group, for `.sum()`, `.mean()`, ...: results under the same names.
+
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> bids = ms.from_pandas(
+        ...     pd.DataFrame({"auction": [1, 1], "price": [2.0, 4.0], "ts": pd.date_range("2026-01-01", periods=2)}),
+        ...     event_time="ts")
+        >>> bids.groupby("auction").window(ms.tumbling("7D"))["price"].mean().compute()[["auction", "price"]]
+           auction  price
+        0        1    3.0
+        """
+        names = [columns] if isinstance(columns, str) else list(columns)
+        if not names:
+            raise PlanError(f"{self._text}[[]]: name at least one column.")
+        for name in names:
+            if name not in self._node.schema.names:
+                raise PlanError.unknown_column(f"{self._text}[...]", name, self._node.schema.names)
+        return SelectedGroups(self, tuple(names))
+
+    def __iter__(self) -> NoReturn:
+        raise PlanError("groups of a stream cannot be looped over. Use .agg(name=(column, how)).")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in LATER:
+            raise later(self._text, name, LATER)
+        if name in HOWS:
+            raise PlanError(f"{self._text}.{name}: say of which columns, as in [columns].{name}().")
+        raise PlanError(
+            f"{self._text}.{name} is not available. Use .agg(name=(column, how)), .size() or [columns].sum(). There "
+            f"are: {', '.join(HOWS)}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupBy(Groups[F]):
+    """Rows grouped by `keys`; nulls are a group of their own."""
+
+    @property
+    def _text(self) -> str:
+        return "groupby(...)"
+
+    def _operator(self, aggregates: tuple[Aggregate, ...]) -> Stateful:
+        return RunningAggregate(child=self._node, keys=self._keys, aggregates=aggregates)
+
     def window(
         self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | None = None
     ) -> WindowedGroups[F]:
-        """The groups of each window.
+        """The groups of each window, whose results are final when it closes.
 
         Parameters
         ----------
@@ -67,116 +172,31 @@ class GroupBy(Generic[F]):
                 "source with event_time= or by with_watermark(column, delay), and keep it: assigning, dropping or "
                 "exploding it unsets event time."
             )
-        return WindowedGroups(self._node, self._keys, spec, time, self._frame_of)
-
-    def __getitem__(self, columns: Any) -> NoReturn:
-        raise PlanError(f"groupby(...)[{columns!r}]: {_NO_WINDOW}[columns].sum().")
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name in LATER:
-            raise later("groupby(...)", name, LATER)
-        raise PlanError(f"groupby(...).{name}: {_NO_WINDOW}.agg(name=(column, how)), .size() or [columns].sum().")
+        return WindowedGroups(self._node, self._keys, self._frame_of, spec, time)
 
 
 @dataclass(frozen=True, slots=True)
-class WindowedGroups(Generic[F]):
+class WindowedGroups(Groups[F]):
     """Rows grouped by `keys` and window."""
 
-    _node: Node
-    _keys: tuple[str, ...]
     _window: Tumbling | Sliding
     _on: str
-    _frame_of: Callable[[Node], F]
 
-    def agg(self, *unnamed: Never, **aggregates: Wanted) -> F:
-        """One row per key and window, emitted once, when the watermark has passed the window's end.
+    @property
+    def _text(self) -> str:
+        return "groupby(...).window(...)"
 
-        Parameters
-        ----------
-        **aggregates
-            Output column = (input column, how), `pd.NamedAgg(input column, how)`, or `ms.agg(...)`, which also lists
-            what `how` may be.
-
-        Returns
-        -------
-        StreamFrame
-            Keys, `window_start`, `window_end` (naive UTC `datetime64[us]`), aggregates. Its event time is
-            `window_end`; its `.late` holds the rows that came after their window closed.
-
-        Raises
-        ------
-        PlanError
-            A column or aggregate is not there, or two output columns have one name.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> import microstream as ms
-        >>> clicks = ms.from_pandas(
-        ...     pd.DataFrame({"page": ["a", "b", "a"], "ms": [30, 10, 50],
-        ...                   "ts": pd.date_range("2026-01-01", periods=3, freq="1s")}),
-        ...     event_time="ts")
-        >>> clicks.groupby("page").window(ms.tumbling("1min")).agg(n=("ms", "size"), slowest=("ms", "max")).compute()
-          page window_start          window_end  n  slowest
-        0    a   2026-01-01 2026-01-01 00:01:00  2       50
-        1    b   2026-01-01 2026-01-01 00:01:00  1       10
-        """
-        if unnamed or not aggregates:
-            raise PlanError("agg: name at least one output column, as in agg(total=('price', 'sum')).")
-        return self._aggregate(tuple(aggregate_of(name, value, self._node) for name, value in aggregates.items()))
-
-    def size(self) -> F:
-        """Number of rows per key and window, in column `size`."""
-        return self._aggregate((Aggregate(name="size", column=None, how="size"),))
-
-    def _aggregate(self, aggregates: tuple[Aggregate, ...]) -> F:
-        return self._frame_of(
-            WindowAggregate(child=self._node, keys=self._keys, window=self._window, on=self._on, aggregates=aggregates)
-        )
-
-    def __getitem__(self, columns: str | Sequence[str]) -> SelectedGroups[F]:
-        """These columns of each group, for `.sum()`, `.mean()`, ...: results under the same names.
-
-        >>> import pandas as pd
-        >>> import microstream as ms
-        >>> bids = ms.from_pandas(
-        ...     pd.DataFrame({"auction": [1, 1], "price": [2.0, 4.0], "ts": pd.date_range("2026-01-01", periods=2)}),
-        ...     event_time="ts")
-        >>> bids.groupby("auction").window(ms.tumbling("7D"))["price"].mean().compute()[["auction", "price"]]
-           auction  price
-        0        1    3.0
-        """
-        names = [columns] if isinstance(columns, str) else list(columns)
-        if not names:
-            raise PlanError("groupby(...).window(...)[[]]: name at least one column.")
-        for name in names:
-            if name not in self._node.schema.names:
-                raise PlanError.unknown_column("groupby(...).window(...)[...]", name, self._node.schema.names)
-        return SelectedGroups(self, tuple(names))
-
-    def __iter__(self) -> NoReturn:
-        raise PlanError("groups of a stream cannot be looped over. Use .agg(name=(column, how)).")
-
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        if name in LATER:
-            raise later("groupby(...).window(...)", name, LATER)
-        if name in HOWS:
-            raise PlanError(f"groupby(...).window(...).{name}: say of which columns, as in [columns].{name}().")
-        raise PlanError(
-            f"groupby(...).window(...).{name} is not available. Use .agg(name=(column, how)), .size() or "
-            f"[columns].sum(). There are: {', '.join(HOWS)}."
+    def _operator(self, aggregates: tuple[Aggregate, ...]) -> Stateful:
+        return WindowAggregate(
+            child=self._node, keys=self._keys, window=self._window, on=self._on, aggregates=aggregates
         )
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedGroups(Generic[F]):
-    """Some columns of the rows grouped by key and window; each method gives one row per key and window."""
+    """Some columns of rows in groups; each method gives one row per group."""
 
-    _groups: WindowedGroups[F]
+    _groups: Groups[F]
     _columns: tuple[str, ...]
 
     def count(self) -> F:
@@ -240,4 +260,4 @@ class SelectedGroups(Generic[F]):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_"):
             raise AttributeError(name)
-        raise PlanError(f"groupby(...).window(...)[...].{name} is not available. There are: {', '.join(HOWS)}.")
+        raise PlanError(f"{self._groups._text}[...].{name} is not available. There are: {', '.join(HOWS)}.")

@@ -14,14 +14,14 @@ from microstream.formats.registry import RegistryConfig
 from microstream.frame.sinks import (
     Delivery,
     Format,
-    OutputMode,
     StreamSink,
     kafka_sink,
     memory_sink,
     null_sink,
-    require_append,
+    sink_of,
 )
-from microstream.plan.nodes import Node, Sink
+from microstream.plan.nodes import Node
+from microstream.plan.specs import OutputMode
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,9 +75,15 @@ class Outputs:
         name
             Of the sink within the query; the topic by default.
         output_mode
-            "append": only final rows.
+            "append": rows that are final, each once; the default where there are such. "update": rows whose value
+            changed in the batch, each in the place of the one of its key before; the default for an aggregate without
+            a window, and only with `key` and exactly once. "complete": the whole result of an aggregate in every batch.
+
+        Raises
+        ------
+        PlanError
+            A column is not there or cannot be written, or the frame has no rows of that mode.
         """
-        require_append("to_kafka", output_mode)
         return kafka_sink(
             self._node,
             topic,
@@ -88,17 +94,20 @@ class Outputs:
             delivery=delivery,
             config=config,
             name=name,
+            output_mode=output_mode,
         )
 
     def to_memory(self, name: str = "memory", *, output_mode: OutputMode | None = None) -> StreamSink:
-        """Rows as a table in this process: `query.table(name)`. It starts empty after a restart."""
-        require_append("to_memory", output_mode)
-        return memory_sink(self._node, name)
+        """Rows as a table in this process: `query.table(name)`. It starts empty after a restart.
+
+        In output mode "update" the table has all rows that came, with the batch of each in column `_batch`; in mode
+        "complete" the result as of the newest batch.
+        """
+        return memory_sink(self._node, name, output_mode)
 
     def to_null(self, name: str = "null", *, output_mode: OutputMode | None = None) -> StreamSink:
         """Rows are counted and dropped."""
-        require_append("to_null", output_mode)
-        return null_sink(self._node, name)
+        return null_sink(self._node, name, output_mode)
 
     def for_each_batch(
         self,
@@ -123,7 +132,7 @@ class Outputs:
         name
             Of the sink within the query.
         output_mode
-            "append": only final rows.
+            "append", "update" or "complete"; see `to_kafka`.
 
         Raises
         ------
@@ -139,8 +148,7 @@ class Outputs:
         >>> ms.from_pandas(pd.DataFrame({"n": [1]})).for_each_batch(write)
         <sink 'for_each_batch': for_each_batch microstream.frame.outputs.write>
         """
-        require_append("for_each_batch", output_mode)
-        return StreamSink(Sink(child=self._node, name=name, spec=CallbackSink(fn=fn)))
+        return sink_of(self._node, name, CallbackSink(fn=fn), output_mode)
 
     def to_parquet(
         self,
@@ -174,14 +182,13 @@ class Outputs:
         storage_options
             Of fsspec, for `path`.
         output_mode
-            "append": files hold only final rows.
+            "append": files hold only final rows, and none of them is ever replaced.
 
         Raises
         ------
         PlanError
             A column is not there, or cannot be written.
         """
-        require_append("to_parquet", output_mode)
         cols = (partition_cols,) if isinstance(partition_cols, str) else tuple(partition_cols or ())
         spec = ParquetSink(
             url=open_store(path, storage_options, argument="to_parquet(path)").url,
@@ -189,7 +196,7 @@ class Outputs:
             every_us=0 if every is None else duration_us(every, argument="every"),
             storage_options=storage_options or {},
         )
-        return StreamSink(Sink(child=self._node, name=name or spec.url, spec=spec))
+        return sink_of(self._node, name or spec.url, spec, output_mode)
 
     def to_console(self, rows: int = 20, *, name: str = "console", output_mode: OutputMode | None = None) -> StreamSink:
         """Print one table per batch to the standard output of the process that started the query.
@@ -203,7 +210,6 @@ class Outputs:
         name
             Of the sink within the query.
         output_mode
-            "append": only final rows.
+            "append", "update" or "complete"; see `to_kafka`.
         """
-        require_append("to_console", output_mode)
-        return StreamSink(Sink(child=self._node, name=name, spec=ConsoleSink(rows=rows)))
+        return sink_of(self._node, name, ConsoleSink(rows=rows), output_mode)

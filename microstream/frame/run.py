@@ -16,11 +16,13 @@ from microstream.frame.inference import recalled
 from microstream.plan.dead_letters import with_dead_letters
 from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
-from microstream.plan.nodes import Node, Sink, WindowAggregate
+from microstream.plan.nodes import Node, RunningAggregate, Sink, WindowAggregate
 from microstream.plan.rules import children
+from microstream.plan.specs import OutputMode
 from microstream.plan.stages import cut
 from microstream.runtime import query
 from microstream.runtime.changes import checked_changes
+from microstream.runtime.memory_tables import BATCH, table_schema
 from microstream.runtime.trigger import Trigger, parse_trigger
 
 __all__ = ["explain_node", "explain_sinks", "results_of", "start_sinks"]
@@ -70,10 +72,15 @@ def start_sinks(
     )
 
 
-def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
+def results_of(nodes: tuple[Node, ...], output_mode: OutputMode | None = None) -> tuple[pd.DataFrame, ...]:
     """All rows of each of `nodes`, whose sources are finite: sorted by event time, then keys, then all columns."""
     names = [f"{RESULT}-{place}" for place in range(len(nodes))]
-    stages = cut(tuple(Sink(child=node, name=name, spec=MemorySink()) for node, name in zip(nodes, names, strict=True)))
+    stages = cut(
+        tuple(
+            Sink(child=node, name=name, spec=MemorySink(), mode=output_mode)
+            for node, name in zip(nodes, names, strict=True)
+        )
+    )
     endless = [source for source in stages.sources if not source.spec.finite]
     if endless:
         raise PlanError(
@@ -81,8 +88,9 @@ def results_of(nodes: tuple[Node, ...]) -> tuple[pd.DataFrame, ...]:
             "frame.to_memory().start(), or try the plan on ms.from_pandas(...)."
         )
     tables = query.compute(stages)
+    schemas = {sink.name: table_schema(sink) for sink in stages.sinks}
     return tuple(
-        sort_result(to_frame(tables[name].cast(node.schema)), node) for node, name in zip(nodes, names, strict=True)
+        sort_result(to_frame(tables[name].cast(schemas[name])), node) for node, name in zip(nodes, names, strict=True)
     )
 
 
@@ -98,7 +106,7 @@ def explain_sinks(sinks: tuple[Sink, ...]) -> str:
 
 def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:
     """`frame` in the order that does not depend on batches or lanes, with a new RangeIndex."""
-    first = ([node.event_time] if node.event_time is not None else []) + _keys(node)
+    first = ([node.event_time] if node.event_time is not None else []) + _keys(node) + [BATCH]
     order = [name for name in dict.fromkeys([*first, *frame.columns]) if name in frame.columns]
     sorted_ = frame.sort_values(order, kind="stable", na_position="last", key=_sortable) if order else frame
     return sorted_.reset_index(drop=True)
@@ -106,7 +114,7 @@ def sort_result(frame: pd.DataFrame, node: Node) -> pd.DataFrame:
 
 def _keys(node: Node) -> list[str]:
     """Keys of the nearest aggregate above `node`."""
-    while not isinstance(node, WindowAggregate):
+    while not isinstance(node, WindowAggregate | RunningAggregate):
         above = children(node)
         if len(above) != 1:
             return []

@@ -12,8 +12,10 @@ from microstream.connectors.memory.sink import MemorySink, NullSink
 from microstream.errors import PlanError
 from microstream.formats.registry import RegistryConfig, registry_of
 from microstream.frame.run import explain_sinks, start_sinks
+from microstream.plan.modes import with_modes
 from microstream.plan.nodes import Node, Sink, Source
 from microstream.plan.rules import in_order
+from microstream.plan.specs import OutputMode, SinkSpec
 from microstream.runtime.changes import Change
 from microstream.runtime.query import StreamingQuery
 from microstream.runtime.trigger import Trigger
@@ -27,18 +29,12 @@ __all__ = [
     "kafka_sink",
     "memory_sink",
     "null_sink",
-    "require_append",
+    "sink_of",
     "start",
 ]
 
 Delivery = Literal["exactly_once", "at_least_once"]
 Format = Literal["json", "text", "raw", "arrow", "avro", "protobuf"]
-OutputMode = Literal["append", "update", "complete"]
-
-_NOT_YET = {
-    "update": "rows that change from batch to batch",
-    "complete": "the whole result table in every batch",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +182,7 @@ def kafka_sink(
     delivery: Delivery,
     config: Mapping[str, str | int | float | bool] | None,
     name: str | None,
+    output_mode: OutputMode | None,
 ) -> StreamSink:
     """Rows of `node` to a topic; the query's only cluster, where none is named."""
     if delivery not in ("exactly_once", "at_least_once"):
@@ -199,29 +196,30 @@ def kafka_sink(
         registry=None if schema_registry is None else registry_of("to_kafka", format, schema_registry),
         config=tuple(sorted((config or {}).items())),
     )
-    return StreamSink(Sink(child=node, name=name or topic, spec=spec))
+    return sink_of(node, name or topic, spec, output_mode)
 
 
-def require_append(where: str, output_mode: str | None) -> None:
-    """Raise PlanError for any output mode but "append"; None is the default, "append"."""
-    if output_mode in (None, "append"):
-        return
-    if output_mode not in _NOT_YET:
-        raise PlanError(f"{where}(output_mode={output_mode!r}): must be one of 'append', 'update', 'complete'.")
-    raise PlanError(
-        f"{where}(output_mode={output_mode!r}) would give {_NOT_YET[output_mode]}, which needs a running aggregate; "
-        'all operators of this version emit each row once, when it is final. Leave it out, or write "append".'
-    )
-
-
-def memory_sink(node: Node, name: str) -> StreamSink:
+def memory_sink(node: Node, name: str, output_mode: OutputMode | None = None) -> StreamSink:
     """Rows of `node` to a table in the driver."""
-    return StreamSink(Sink(child=node, name=name, spec=MemorySink()))
+    return sink_of(node, name, MemorySink(), output_mode)
 
 
-def null_sink(node: Node, name: str) -> StreamSink:
+def null_sink(node: Node, name: str, output_mode: OutputMode | None = None) -> StreamSink:
     """Rows of `node` to nowhere."""
-    return StreamSink(Sink(child=node, name=name, spec=NullSink()))
+    return sink_of(node, name, NullSink(), output_mode)
+
+
+def sink_of(node: Node, name: str, spec: SinkSpec, output_mode: OutputMode | None) -> StreamSink:
+    """Rows of `node` to `spec`.
+
+    Raises
+    ------
+    PlanError
+        `node` has no rows of that mode, or `spec` does not take them.
+    """
+    sink = Sink(child=node, name=name, spec=spec, mode=output_mode)
+    with_modes((sink,))
+    return StreamSink(sink)
 
 
 def _only_cluster(node: Node) -> str:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, NoReturn, overload
+from typing import Any, Never, NoReturn, overload
 
 import pandas as pd
 
 from microstream.errors import PlanError
 from microstream.frame.absent import absent
+from microstream.frame.aggregates import Wanted
 from microstream.frame.binding import Binding
 from microstream.frame.columns import Column, column_name
 from microstream.frame.grouped import GroupBy, WindowedGroups
 from microstream.frame.outputs import Outputs
 from microstream.frame.results import head_of
 from microstream.frame.run import explain_node, results_of
-from microstream.frame.sinks import OutputMode, require_append
 from microstream.frame.steps import Steps
 from microstream.plan.expr import Column as Named
-from microstream.plan.nodes import Late, Sliding, Tumbling, WindowAggregate
+from microstream.plan.nodes import Late, RunningAggregate, Sliding, Stateful, Tumbling, WindowAggregate
+from microstream.plan.specs import OutputMode
 
 __all__ = ["StreamFrame"]
 
@@ -53,9 +54,12 @@ class StreamFrame(Steps, Outputs):
         Raises
         ------
         PlanError
-            The frame is not directly the result of an aggregate.
+            The frame is not directly the result of an aggregate, or of one without a window, for which no row is late.
         """
-        return StreamFrame(Late(operator=self._operator(".late")))
+        operator = self._operator(".late")
+        if isinstance(operator, RunningAggregate):
+            raise PlanError(".late: an aggregate without a window takes every row, however late, so it has none.")
+        return StreamFrame(Late(operator=operator))
 
     def named(self, id: str) -> StreamFrame:
         """Give the aggregate an id, by which it finds its state again after the query was changed.
@@ -70,7 +74,10 @@ class StreamFrame(Steps, Outputs):
         return StreamFrame(replace(self._operator(".named()"), id=id))
 
     def groupby(self, by: str | Column | Iterable[str | Column]) -> GroupBy[StreamFrame]:
-        """Rows by key, for `.window(...).agg(...)`; null keys are a group of their own."""
+        """Rows by key, for `.window(...).agg(...)`, or `.agg(...)` over all rows until now.
+
+        Null keys are a group of their own.
+        """
         several = isinstance(by, Iterable) and not isinstance(by, str | Column)
         keys = [column_name(key, self._node, "groupby") for key in (by if several else [by])]
         if not keys:
@@ -83,6 +90,21 @@ class StreamFrame(Steps, Outputs):
     ) -> WindowedGroups[StreamFrame]:
         """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
         return GroupBy(self._node, (), StreamFrame).window(spec, on, allowed_lateness)
+
+    def agg(self, *unnamed: Never, **aggregates: Wanted) -> StreamFrame:
+        """One row over all rows until now, emitted whenever it changed; see `GroupBy.agg`.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> bids = ms.from_pandas([pd.DataFrame({"price": [3.0, 1.0]}), pd.DataFrame({"price": [2.0]})])
+        >>> bids.agg(n=("price", "size"), highest=("price", "max")).compute()
+           n  highest  _batch
+        0  2      3.0       0
+        1  3      3.0       1
+        """
+        return GroupBy(self._node, (), StreamFrame).agg(*unnamed, **aggregates)
 
     def head(self, n: int = 5) -> pd.DataFrame:
         """The first `n` rows, in the order in which they come: a look at what a plan gives, in this process.
@@ -120,22 +142,24 @@ class StreamFrame(Steps, Outputs):
         Parameters
         ----------
         output_mode
-            "append", the default: rows that are final, each once.
+            "append", the default where there are such: rows that are final, each once. "update", the default for an
+            aggregate without a window: rows whose value changed, with the batch in which they did, which depends on how
+            the input is cut. "complete": the result of an aggregate as it is at the end.
 
         Returns
         -------
         pandas.DataFrame
-            Sorted by event time, then keys, then all columns; dtypes as `dtypes`.
+            Sorted by event time, then keys, then all columns; dtypes as `dtypes`. Of output mode "update" with a column
+            `_batch` more, by which rows of equal keys are sorted.
 
         Raises
         ------
         PlanError
-            A source never ends.
+            A source never ends, or the frame has no rows of that mode.
         UserFunctionError
             A function of the plan failed.
         """
-        require_append("compute", output_mode)
-        return results_of((self._node,))[0]
+        return results_of((self._node,), output_mode)[0]
 
     def explain(self) -> str:
         """The compiled plan as text: stages, exchanges, windows and guarantees. Print it."""
@@ -182,7 +206,7 @@ class StreamFrame(Steps, Outputs):
         time = f", event time {self.event_time}" if self.event_time else ""
         return f"<StreamFrame [{', '.join(f'{n}: {d}' for n, d in self.dtypes.items())}]{time}>"
 
-    def _operator(self, what: str) -> WindowAggregate:
-        if not isinstance(self._node, WindowAggregate):
+    def _operator(self, what: str) -> Stateful:
+        if not isinstance(self._node, WindowAggregate | RunningAggregate):
             raise PlanError(f"{what} belongs to the frame that .agg() or .size() returns: take it before other steps.")
         return self._node

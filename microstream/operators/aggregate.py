@@ -1,8 +1,8 @@
-"""Windowed aggregates, cut into partial (per lane and batch), merge (in any order) and finish (at closing).
+"""Aggregates, cut into partial (per lane and batch), merge (in any order) and finish (when a row is emitted).
 
-Partials have the key columns, `window_end` (or `pane_end` of sliding windows, until they close; int64 microseconds)
-and the columns that each aggregate keeps (`operators/folds`). Kernels run single-threaded: threads would give other
-float sums at every run.
+Partials have the key columns, `window_end` (or `pane_end`, which sliding windows share; int64 microseconds; neither
+where there are no windows) and the columns that each aggregate keeps (`operators/folds`). Kernels run single-threaded:
+threads would give other float sums at every run.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,12 +26,24 @@ from microstream.operators.nulls import float_rules
 from microstream.operators.order import NOWHERE, Places
 from microstream.operators.window import Windowed
 from microstream.plan.expr import evaluate
-from microstream.plan.nodes import Aggregate, Sliding, Tumbling, WindowAggregate
+from microstream.plan.nodes import Aggregate, RunningAggregate, Sliding, Stateful, Tumbling, WindowAggregate
+from microstream.plan.sameness import same_values
 
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
 os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 
-__all__ = ["END", "PANE", "finish", "merge", "partial", "partial_schema", "shape", "shrinks"]
+__all__ = [
+    "END",
+    "PANE",
+    "finish",
+    "finish_changed",
+    "merge",
+    "partial",
+    "partial_schema",
+    "shape",
+    "shrinks",
+    "state_schema",
+]
 
 END: Final = "window_end"
 """Column of partials: end of the window, exclusive, int64 microseconds since 1970 UTC."""
@@ -43,7 +56,7 @@ SHORT_BYTES: Final = 2**31 - 1
 """What a text column with 32-bit offsets can hold."""
 
 
-def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Places] = lambda: NOWHERE) -> pa.Table:
+def partial(windowed: Windowed, node: Stateful, places: Callable[[], Places] = lambda: NOWHERE) -> pa.Table:
     """One row per key and window among the rows of a lane and batch.
 
     NaN counts as null, in values and in keys, and -0.0 as 0.0. Null keys are a group of their own.
@@ -64,7 +77,8 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
     """
     table, folds = windowed.table, _folds(node)
     by: dict[str, Any] = {f"key{at}": float_rules(table.column(k)) for at, k in enumerate(node.keys)}
-    by["end"] = pa.array(windowed.end_us)
+    if windowed.end_us is not None:
+        by["end"] = pa.array(windowed.end_us)
     read = {aggregate.column for aggregate in node.aggregates if aggregate.column is not None}
     values = {name: float_rules(table.column(name)) for name in read}
     order = functools.cache(lambda: places().of_rows(windowed.rows.origin, windowed.at_us))
@@ -78,51 +92,101 @@ def partial(windowed: Windowed, node: WindowAggregate, places: Callable[[], Plac
         )
         for aggregate, fold in zip(node.aggregates, folds, strict=True)
     ]
-    return _as(_schema(node, _end(node), folds), _fold(by, foldings))
+    return _as(_schema(node, _marks(node), folds), _fold(table.num_rows, by, foldings))
 
 
-def merge(partials: pa.Table, node: WindowAggregate) -> pa.Table:
-    """One row per key and window (or pane), in no order; associative and commutative, float sums up to rounding."""
-    end = END if END in partials.schema.names else PANE
-    by = {name: partials.column(name) for name in (*node.keys, end)}
+def merge(partials: pa.Table, node: Stateful) -> pa.Table:
+    """One row per key and window (or pane), in order of first appearance.
+
+    Associative and commutative, float sums up to rounding.
+    """
+    marks = _marks(node)
+    if marks == (PANE,) and PANE not in partials.schema.names:
+        marks = (END,)
+    by = {name: partials.column(name) for name in (*node.keys, *marks)}
     folds = _folds(node)
     foldings = [fold.merge(_state(fold, partials)) for fold in folds]
-    return _as(_schema(node, end, folds), _fold(by, foldings))
+    return _as(_schema(node, marks, folds), _fold(partials.num_rows, by, foldings))
 
 
-def finish(merged: pa.Table, node: WindowAggregate) -> pa.Table:
+def finish(merged: pa.Table, node: Stateful) -> pa.Table:
     """Rows of `node.schema` from merged partials, sorted by window, then by the key columns (null last)."""
-    ends_us = merged.column(END).to_numpy()
+    return _sorted(_finished(merged, node), node)
+
+
+def finish_changed(before: pa.Table, after: pa.Table, at: npt.NDArray[np.int64], node: Stateful) -> pa.Table:
+    """As `finish(after)`, without the rows that read as they did before (null equals null).
+
+    Parameters
+    ----------
+    before, after
+        Merged partials.
+    at
+        Row `at[i]` of `after` was row i of `before`; the others are new.
+    """
+    old, new = _finished(before, node), _finished(after, node)
+    unchanged = np.ones(len(at), np.bool_)
+    for aggregate in node.aggregates:
+        unchanged &= same_values(old.column(aggregate.name), new.column(aggregate.name).take(at))
+    changed = np.ones(new.num_rows, np.bool_)
+    changed[at[unchanged]] = False
+    return _sorted(new if changed.all() else new.filter(pa.array(changed)), node)
+
+
+def _finished(merged: pa.Table, node: Stateful) -> pa.Table:
     columns: list[Any] = [merged.column(key) for key in node.keys]
-    columns += [pa.array(times_us.view("datetime64[us]")) for times_us in (ends_us - node.window.size_us, ends_us)]
+    if isinstance(node, WindowAggregate):
+        ends_us = merged.column(END).to_numpy()
+        columns += [pa.array(times_us.view("datetime64[us]")) for times_us in (ends_us - node.window.size_us, ends_us)]
     columns += [fold.finish(_state(fold, merged)) for fold in _folds(node)]
-    table = pa.Table.from_arrays(columns, schema=node.schema)
-    if table.num_rows == 1:
+    return pa.Table.from_arrays(columns, schema=node.schema)
+
+
+def _sorted(table: pa.Table, node: Stateful) -> pa.Table:
+    names = (*((END,) if isinstance(node, WindowAggregate) else ()), *node.keys)
+    if table.num_rows < 2 or not names:
         return table
-    order: list[Any] = [("window_end", "ascending"), *((key, "ascending") for key in node.keys)]
-    return table.take(pc.sort_indices(table.select([name for name, _ in order]), order))
+    order: list[Any] = [(name, "ascending") for name in names]
+    return table.take(pc.sort_indices(table.select(names), order))
 
 
-def partial_schema(node: WindowAggregate) -> pa.Schema:
-    """Schema of partials: what travels through the exchange and lies in the checkpoint.
+def partial_schema(node: Stateful) -> pa.Schema:
+    """Schema of partials as they travel through the exchange.
 
     Raises
     ------
     PlanError
         A key is named like a column that an aggregate keeps, such as "avg:sum".
     """
-    return _schema(node, _end(node), _folds(node))
+    return _schema(node, _marks(node), _folds(node))
 
 
-def _end(node: WindowAggregate) -> str:
-    return PANE if isinstance(node.window, Sliding) else END
+def state_schema(node: Stateful) -> pa.Schema:
+    """Schema of partials as they lie in the checkpoint: by window where each is a row that may change.
+
+    Raises
+    ------
+    PlanError
+        As `partial_schema`.
+    """
+    exchanged = partial_schema(node)
+    if isinstance(node, WindowAggregate) and node.mode != "append":
+        return _schema(node, (END,), _folds(node))
+    return exchanged
 
 
-def _schema(node: WindowAggregate, end: str, folds: Sequence[Fold]) -> pa.Schema:
+def _marks(node: Stateful) -> tuple[str, ...]:
+    """What partials are grouped by besides the keys."""
+    if isinstance(node, RunningAggregate):
+        return ()
+    return (PANE if isinstance(node.window, Sliding) else END,)
+
+
+def _schema(node: Stateful, marks: Sequence[str], folds: Sequence[Fold]) -> pa.Schema:
     here = node.child.schema
     # Whether keys may be null is not part of `shape`, so stored partials must not depend on it.
     fields = [here.field(key).with_nullable(True) for key in node.keys]
-    fields.append(pa.field(end, pa.int64(), nullable=False))
+    fields += [pa.field(mark, pa.int64(), nullable=False) for mark in marks]
     fields += [field for fold in folds for field in fold.fields]
     names = [column.name for column in fields]
     for name in names if len(set(names)) < len(names) else ():
@@ -131,30 +195,35 @@ def _schema(node: WindowAggregate, end: str, folds: Sequence[Fold]) -> pa.Schema
     return pa.schema([column.remove_metadata() for column in fields])
 
 
-def shrinks(node: WindowAggregate) -> bool:
+def shrinks(node: Stateful) -> bool:
     """Whether merging partials makes them smaller; a list is as long as its parts."""
     return all(aggregate.how != "list" for aggregate in node.aggregates)
 
 
-def shape(node: WindowAggregate) -> str:
-    """What must stay equal for stored partials to be of use, as canonical JSON: keys, window, aggregates."""
+def shape(node: Stateful) -> str:
+    """What must stay equal for stored partials to be of use, as canonical JSON: keys, window, aggregates.
+
+    Also the output mode, where the state that it needs is of another form: rows that are replaced, and not added to.
+    """
     here = node.child.schema
-    return json.dumps(
-        {
-            "keys": [[key, str(here.field(key).type)] for key in node.keys],
-            "window": {**_window_shape(node), "on": node.on},
-            "aggregates": [_aggregate_shape(aggregate, here) for aggregate in node.aggregates],
-        },
-        separators=(",", ":"),
-    )
+    parts: dict[str, Any] = {
+        "keys": [[key, str(here.field(key).type)] for key in node.keys],
+        "window": _window_shape(node),
+        "aggregates": [_aggregate_shape(aggregate, here) for aggregate in node.aggregates],
+    }
+    if isinstance(node, WindowAggregate) and node.mode != "append":
+        parts["mode"] = node.mode
+    return json.dumps(parts, separators=(",", ":"))
 
 
-def _window_shape(node: WindowAggregate) -> dict[str, int]:
+def _window_shape(node: Stateful) -> dict[str, int | str] | None:
+    if isinstance(node, RunningAggregate):
+        return None
     match node.window:
         case Tumbling(size_us=size_us, offset_us=offset_us):
-            return {"tumbling_us": size_us, "offset_us": offset_us}
+            return {"tumbling_us": size_us, "offset_us": offset_us, "on": node.on}
         case Sliding(size_us=size_us, every_us=every_us, offset_us=offset_us):
-            return {"sliding_us": size_us, "every_us": every_us, "offset_us": offset_us}
+            return {"sliding_us": size_us, "every_us": every_us, "offset_us": offset_us, "on": node.on}
 
 
 def _aggregate_shape(aggregate: Aggregate, schema: pa.Schema) -> list[Any]:
@@ -164,7 +233,7 @@ def _aggregate_shape(aggregate: Aggregate, schema: pa.Schema) -> list[Any]:
     return [aggregate.name, aggregate.how, aggregate.column, kind, *where, *params]
 
 
-def _folds(node: WindowAggregate) -> tuple[Fold, ...]:
+def _folds(node: Stateful) -> tuple[Fold, ...]:
     return tuple(fold_of(aggregate, node.child.schema) for aggregate in node.aggregates)
 
 
@@ -172,7 +241,7 @@ def _state(fold: Fold, partials: pa.Table) -> list[Column]:
     return [partials.column(field.name) for field in fold.fields]
 
 
-def _mask(aggregate: Aggregate, windowed: Windowed, node: WindowAggregate) -> pa.Array[Any] | None:
+def _mask(aggregate: Aggregate, windowed: Windowed, node: Stateful) -> pa.Array[Any] | None:
     """Rows that count, by `where=`."""
     if aggregate.where is None:
         return None
@@ -182,9 +251,11 @@ def _mask(aggregate: Aggregate, windowed: Windowed, node: WindowAggregate) -> pa
     return filled.combine_chunks() if isinstance(filled, pa.ChunkedArray) else filled
 
 
-def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
+def _fold(rows: int, by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
     """Columns of `by` and of each folding's state, one row per group, by one pass of Arrow over the rows."""
-    columns = {name: _short(key) for name, key in by.items()}
+    # Arrow does not make lists without a key.
+    groups_by = by or {"\0all": pa.array(np.zeros(rows, np.int8))}
+    columns = {name: _short(key) for name, key in groups_by.items()}
     folds: list[Any] = []
     for ask in (ask for folding in foldings for ask in folding.asks):
         if ask.column is None:
@@ -196,14 +267,13 @@ def _fold(by: Mapping[str, Any], foldings: Sequence[Folding]) -> list[Any]:
         folds.append((name, ask.function) if ask.options is None else (name, ask.function, ask.options))
     by_group = any(folding.by_group for folding in foldings)
     if by_group:
-        first: Any = next(iter(by.values()))
-        columns["\0row"] = pa.array(np.arange(len(first)))
+        columns["\0row"] = pa.array(np.arange(rows))
         folds.append(("\0row", "list"))
     table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
-    answers = table.group_by(list(by), use_threads=False).aggregate(folds).columns
+    answers = table.group_by(list(groups_by), use_threads=False).aggregate(folds).columns
     groups: Any = Groups.of(answers[-1]) if by_group else None
-    at = len(by)
-    found = list(answers[:at])
+    at = len(groups_by)
+    found = list(answers[: len(by)])
     for folding in foldings:
         mine = answers[at : at + len(folding.asks)]
         at += len(folding.asks)

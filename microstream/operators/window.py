@@ -11,7 +11,17 @@ import pyarrow as pa
 
 from microstream.errors import InternalError
 from microstream.operators.rows import Rows
-from microstream.plan.nodes import LATE_COLUMNS, TIME, Late, Sliding, Tumbling, WindowAggregate, event_time_shift_us
+from microstream.plan.nodes import (
+    LATE_COLUMNS,
+    TIME,
+    Late,
+    RunningAggregate,
+    Sliding,
+    Stateful,
+    Tumbling,
+    WindowAggregate,
+    event_time_shift_us,
+)
 
 __all__ = ["Times", "Windowed", "event_times_us", "split_late", "window_ends_us"]
 
@@ -20,10 +30,13 @@ Times = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Windowed:
-    """Rows in time for a window, the end of each row's window (of its pane, if windows slide), and event times."""
+    """Rows in time, the end of each row's window (of its pane, if windows slide), and event times.
+
+    `end_us` is None where there are no windows; then event times may be unknown and all 0.
+    """
 
     rows: Rows
-    end_us: Times
+    end_us: Times | None
     at_us: Times
 
     @property
@@ -46,22 +59,24 @@ def window_ends_us(times_us: Times, window: Tumbling) -> Times:
     return ends
 
 
-def event_times_us(table: pa.Table, node: WindowAggregate) -> Times:
-    """Event time of each row: column `node.on`, or 1 us less when that is the end of an upstream window."""
-    column = table.column(node.on)
+def event_times_us(table: pa.Table, node: Stateful) -> Times:
+    """Event time of each row of the input, or 1 us less when its column is the end of an upstream window."""
+    name = node.child.event_time
+    if name is None:
+        return np.zeros(table.num_rows, np.int64)
+    column = table.column(name)
     if column.null_count:
-        raise InternalError(f"{column.null_count} rows without event time {node.on!r} reached a window")
+        raise InternalError(f"{column.null_count} rows without event time {name!r} reached an aggregate")
     times = column.cast(pa.int64()).to_numpy()
     shift = event_time_shift_us(node.child)
     return times + shift if shift else times
 
 
-def split_late(
-    rows: Rows, node: WindowAggregate, watermark_us: int, operator: str
-) -> tuple[Windowed | None, Rows | None]:
+def split_late(rows: Rows, node: Stateful, watermark_us: int, operator: str) -> tuple[Windowed | None, Rows | None]:
     """Rows in time, and late rows: those whose window ended at or before the previous batch's watermark.
 
     A row that is late for some of its sliding windows only is in time, and late once per window lost (semantics 12).
+    Without windows no row is late.
 
     Parameters
     ----------
@@ -82,6 +97,8 @@ def split_late(
     if not len(rows):
         return None, None
     times = event_times_us(rows.table, node)
+    if isinstance(node, RunningAggregate):
+        return Windowed(rows=rows, end_us=None, at_us=times), None
     if isinstance(node.window, Sliding):
         return _split_sliding(rows, times, node, node.window, watermark_us, operator)
     ends = window_ends_us(times, node.window)

@@ -9,7 +9,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from microstream.errors import PlanError
-from microstream.plan.nodes import Concat, Late, MapBatches, Node, Sink, Source, Watermark, WindowAggregate
+from microstream.plan.nodes import (
+    Concat,
+    Late,
+    MapBatches,
+    Node,
+    RunningAggregate,
+    Sink,
+    Source,
+    Watermark,
+    WindowAggregate,
+)
 from microstream.plan.rules import children, in_order, rewrite
 
 __all__ = ["check_one_time", "require_traceable", "timed_sources", "with_delays"]
@@ -28,10 +38,10 @@ def require_traceable(node: Node) -> None:
             )
         case Source():
             return
-        case WindowAggregate() | Late():
+        case WindowAggregate() | RunningAggregate() | Late():
             raise PlanError(
-                "with_watermark: only before the first aggregate. Its result has window_end as event time, and its "
-                ".late rows are late by the watermark that there is."
+                "with_watermark: only before the first aggregate. The result of one over windows has window_end as "
+                "event time, that of a running one has none, and .late rows are late by the watermark that there is."
             )
         case Watermark(column=column):
             raise PlanError(f"with_watermark: {column!r} is event time by another with_watermark before. Use one.")
@@ -96,7 +106,7 @@ def _untimed(node: Node) -> set[str]:
     match node:
         case Source(name=name):
             return {name}
-        case Watermark() | WindowAggregate():
+        case Watermark() | WindowAggregate() | RunningAggregate():
             return set()
         case Concat(children=several):
             return set().union(*map(_untimed, several))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from microstream.plan.nodes import Source, WindowAggregate
+from microstream.plan.nodes import RunningAggregate, Source, Stateful, WindowAggregate
 from microstream.plan.stages import Operator, Stage, Stages, Step
 from microstream.plan.text import describe, duration, schema_text
 
@@ -63,9 +63,30 @@ def _details(step: Step, operator: Operator | None, timed: frozenset[str]) -> It
             idle = "never" if node.idle_timeout_us is None else f"after {duration(node.idle_timeout_us)} of quiet"
             time = "event time below" if node.name in timed else node.event_time
             yield f"watermark: {time} - {duration(node.delay_us)}, least of all partitions; idle {idle}"
-    if operator is not None and isinstance(node, WindowAggregate):
-        yield f"state per lane; closes windows by the least watermark of {', '.join(operator.sources)}"
-        yield f"append: each key and window once, as {schema_text(node)}"
+    if operator is not None:
+        yield _state(operator)
+        yield f"{_emitted(operator.node)}, as {schema_text(node)}"
+
+
+def _state(operator: Operator) -> str:
+    match operator.node:
+        case RunningAggregate(keys=keys):
+            return f"state per lane; one row per {', '.join(keys)}, kept for ever" if keys else "state: one row"
+        case WindowAggregate(mode="complete"):
+            return "state per lane; windows stay for ever"
+        case WindowAggregate():
+            return f"state per lane; closes windows by the least watermark of {', '.join(operator.sources)}"
+
+
+def _emitted(node: Stateful) -> str:
+    which = "key and window" if isinstance(node, WindowAggregate) else "key"
+    match node.mode:
+        case "append":
+            return f"append: each {which} once"
+        case "update":
+            return f"update: each {which} whose value changed, once per batch"
+        case "complete":
+            return f"complete: every {which} in every batch"
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from microstream.errors import PlanError
 from microstream.plan.aggregates import Aggregate, aggregate_field
+from microstream.plan.columns import require_column, require_distinct, types_of
 from microstream.plan.expr import Expr
-from microstream.plan.processing_time import PROCESSING_TIME
-from microstream.plan.specs import SinkSpec, SourceSpec
-from microstream.plan.windows import Sliding
+from microstream.plan.source import TIME, Source
+from microstream.plan.specs import OutputMode, SinkSpec
+from microstream.plan.windows import Sliding, Tumbling
 
 __all__ = [
     "LATE_COLUMNS",
@@ -33,16 +34,18 @@ __all__ = [
     "MapRows",
     "Node",
     "Project",
+    "RunningAggregate",
     "Sink",
     "Sliding",
     "Source",
+    "Stateful",
     "Tumbling",
     "Watermark",
     "WindowAggregate",
     "event_time_shift_us",
+    "last_operators",
 ]
 
-TIME = pa.timestamp("us")
 WINDOW_COLUMNS = ("window_start", "window_end")
 LATE_COLUMNS = (
     pa.field("_operator", pa.large_string(), nullable=False),
@@ -50,46 +53,6 @@ LATE_COLUMNS = (
     pa.field("_window_end", TIME),
 )
 """What `.late` adds to the dropped row (semantics 11)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """Rows of `spec`. Event time is `event_time`, out of order by up to `delay_us`.
-
-    `idle_timeout_us` None: a quiet partition holds the watermark for ever. A row further than `max_ahead_us` after
-    the batch time is a bad record.
-    """
-
-    name: str
-    spec: SourceSpec
-    schema: pa.Schema
-    event_time: str | None = None
-    delay_us: int = 0
-    idle_timeout_us: int | None = 30_000_000
-    max_ahead_us: int = 86_400_000_000
-    inferred: pa.Schema | None = None
-    """All columns read, where they were inferred and not declared: stored in the checkpoint; a restart goes by it."""
-
-    @property
-    def takes_batch_time(self) -> bool:
-        """Whether the event time of a row is the time of the batch that read it (semantics 35)."""
-        return self.event_time == PROCESSING_TIME
-
-    @property
-    def read_schema(self) -> pa.Schema:
-        """What the connector reads: all columns but the one that the engine adds."""
-        kept = [column for column in self.schema if not self.takes_batch_time or column.name != PROCESSING_TIME]
-        return pa.schema(kept)
-
-    def __post_init__(self) -> None:
-        if self.event_time is not None:
-            _require("event_time", self.event_time, self.schema)
-            kind = self.schema.field(self.event_time).type
-            if kind != TIME:
-                raise PlanError(
-                    f"source {self.name!r}: event_time={self.event_time!r} has type {kind}, not a time. Declare it as "
-                    "'timestamp[ms]' (ISO text) or 'epoch[ms]' (a number) in schema=."
-                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +81,7 @@ class Project:
     event_time: str | None
 
     def __post_init__(self) -> None:
-        _require_distinct("select", self.schema.names)
+        require_distinct("select", self.schema.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +119,7 @@ class Explode:
         if not self.columns:
             raise PlanError("explode: name at least one list column.")
         for name in self.columns:
-            _require("explode", name, self.child.schema)
+            require_column("explode", name, self.child.schema)
             if self.columns.count(name) > 1:
                 raise PlanError(f"explode: column {name!r} is named twice.")
             kind = self.child.schema.field(name).type
@@ -220,7 +183,7 @@ class Watermark:
     delay_us: int
 
     def __post_init__(self) -> None:
-        _require("with_watermark", self.column, self.child.schema)
+        require_column("with_watermark", self.column, self.child.schema)
         kind = self.child.schema.field(self.column).type
         if kind != TIME:
             raise PlanError(
@@ -248,7 +211,7 @@ class Concat:
     def __post_init__(self) -> None:
         first = self.children[0]
         for other in self.children[1:]:
-            here, there = _types(first.schema), _types(other.schema)
+            here, there = types_of(first.schema), types_of(other.schema)
             if here != there:
                 raise PlanError(
                     f"concat: frames must have the same columns and types. First: {here}. Other: {there}. "
@@ -276,22 +239,11 @@ class Concat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tumbling:
-    """Windows `[k * size + offset, (k + 1) * size + offset)` since 1970 UTC, in microseconds."""
-
-    size_us: int
-    offset_us: int = 0
-
-    def __post_init__(self) -> None:
-        if self.size_us < 1:
-            raise PlanError("tumbling: size must be at least 1 us, as in ms.tumbling('10s').")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WindowAggregate:
-    """Per key and window one row: keys, window_start, window_end, aggregates; emitted when the window closes.
+    """Per key and window one row: keys, window_start, window_end, aggregates.
 
-    `on` is the event-time column of `child`. `id` is the name given by `.named()`, or "" for "kind-ordinal".
+    `on` is the event-time column of `child`. `id` is the name given by `.named()`, or "" for "kind-ordinal". `mode`
+    says when it is emitted: once, when the window closes, or whenever it changed, or with all others in every batch.
     """
 
     child: Node
@@ -300,24 +252,20 @@ class WindowAggregate:
     on: str
     aggregates: tuple[Aggregate, ...]
     id: str = ""
+    mode: OutputMode = "append"
     schema: pa.Schema = field(init=False)
 
     def __post_init__(self) -> None:
         here = self.child.schema
-        for key in self.keys:
-            _require("groupby", key, here)
-            if pa.types.is_nested(here.field(key).type):
-                raise PlanError(f"groupby: {key!r} has type {here.field(key).type}; keys must be plain values.")
-        _require("window", self.on, here)
+        _check_groups("window", self.child, self.keys)
+        require_column("window", self.on, here)
         if self.child.event_time != self.on:
             raise PlanError(
                 f"window(on={self.on!r}): event time of this frame is {self.child.event_time!r}. Set event_time= "
                 "at the source, and keep the column (assigning or dropping it unsets event time)."
             )
-        if _reads_late(self.child):
-            raise PlanError("window: rows of .late cannot feed a stateful operator. Send them to a sink.")
         names = [*self.keys, *WINDOW_COLUMNS, *(a.name for a in self.aggregates)]
-        _require_distinct("agg", names)
+        require_distinct("agg", names)
         fields = [here.field(key) for key in self.keys]
         fields += [pa.field(name, TIME, nullable=False) for name in WINDOW_COLUMNS]
         fields += [aggregate_field(a, here) for a in self.aggregates]
@@ -327,6 +275,32 @@ class WindowAggregate:
     def event_time(self) -> str | None:
         """`window_end`; the time itself is `window_end` - 1 us (semantics 32)."""
         return "window_end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningAggregate:
+    """Per key one row over all rows until now: keys, aggregates; emitted when it changed, or all in every batch.
+
+    Its rows are never final, so it has no event time, no late rows and no form that appends.
+    """
+
+    child: Node
+    keys: tuple[str, ...]
+    aggregates: tuple[Aggregate, ...]
+    id: str = ""
+    mode: OutputMode = "update"
+    schema: pa.Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        here = self.child.schema
+        _check_groups("agg", self.child, self.keys)
+        require_distinct("agg", [*self.keys, *(a.name for a in self.aggregates)])
+        fields = [here.field(key) for key in self.keys] + [aggregate_field(a, here) for a in self.aggregates]
+        object.__setattr__(self, "schema", pa.schema(fields))
+
+    @property
+    def event_time(self) -> str | None:
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -358,11 +332,12 @@ class BadRecords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sink:
-    """Rows of `child` leave the query through `spec` under `name`."""
+    """Rows of `child` leave the query through `spec` under `name`; `mode` None: as `plan/modes.py` finds."""
 
     child: Node
     name: str
     spec: SinkSpec
+    mode: OutputMode | None = None
 
     def __post_init__(self) -> None:
         self.spec.check(self.child.schema)
@@ -383,9 +358,13 @@ Node: TypeAlias = (
     | Watermark
     | Concat
     | WindowAggregate
+    | RunningAggregate
     | Late
     | BadRecords
 )
+
+Stateful: TypeAlias = WindowAggregate | RunningAggregate
+"""Nodes that remember something between two batches."""
 
 
 def event_time_shift_us(node: Node) -> int:
@@ -396,7 +375,7 @@ def event_time_shift_us(node: Node) -> int:
     match node:
         case WindowAggregate():
             return -1
-        case Source():
+        case Source() | RunningAggregate():
             return 0
         case Concat(children=children):
             return event_time_shift_us(children[0])
@@ -406,17 +385,48 @@ def event_time_shift_us(node: Node) -> int:
             return event_time_shift_us(node.child)
 
 
+def last_operators(node: Node) -> tuple[Stateful, ...]:
+    """The stateful operators whose results reach `node` with no other in between; late rows are no results."""
+    match node:
+        case WindowAggregate() | RunningAggregate():
+            return (node,)
+        case Source() | BadRecords():
+            return ()
+        case Concat(children=children):
+            return tuple(operator for child in children for operator in last_operators(child))
+        case Late(operator=operator):
+            return last_operators(operator.child)
+        case _:
+            return last_operators(node.child)
+
+
 def _reads_late(node: Node) -> bool:
     """Whether late rows reach `node` without a stateful operator in between."""
     match node:
         case Late():
             return True
-        case Source() | WindowAggregate():
+        case Source() | WindowAggregate() | RunningAggregate():
             return False
         case Concat(children=children):
             return any(map(_reads_late, children))
         case _:
             return _reads_late(node.child)
+
+
+def _check_groups(where: str, child: Node, keys: tuple[str, ...]) -> None:
+    """Raise PlanError unless rows of `child` can be aggregated by `keys`."""
+    for key in keys:
+        require_column("groupby", key, child.schema)
+        if pa.types.is_nested(child.schema.field(key).type):
+            raise PlanError(f"groupby: {key!r} has type {child.schema.field(key).type}; keys must be plain values.")
+    if _reads_late(child):
+        raise PlanError(f"{where}: rows of .late cannot feed a stateful operator. Send them to a sink.")
+    if any(isinstance(operator, RunningAggregate) for operator in last_operators(child)):
+        raise PlanError(
+            f"{where}: this frame comes from an aggregate without a window, whose rows change from batch to batch and "
+            "are never final, so no other aggregate can take them. Give the first one a window, or aggregate the rows "
+            "themselves."
+        )
 
 
 def _kept_time(column: str | None, schema: pa.Schema) -> str | None:
@@ -428,18 +438,3 @@ def _kept_time(column: str | None, schema: pa.Schema) -> str | None:
 def _element(field: pa.Field[Any]) -> pa.Field[Any]:
     kind: Any = field.type
     return pa.field(field.name, kind.value_type)
-
-
-def _types(schema: pa.Schema) -> dict[str, str]:
-    return {column.name: str(column.type) for column in schema}
-
-
-def _require(where: str, column: str, schema: pa.Schema) -> None:
-    if column not in schema.names:
-        raise PlanError.unknown_column(where, column, schema.names)
-
-
-def _require_distinct(where: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise PlanError(f"{where}: two output columns are named {', '.join(map(repr, twice))}. Rename one of them.")

@@ -24,6 +24,7 @@ from microstream.plan.nodes import (
     MapRows,
     Node,
     Project,
+    RunningAggregate,
     Sink,
     Source,
     Watermark,
@@ -186,9 +187,11 @@ def _read(node: Node, wanted: set[str]) -> tuple[tuple[Node, set[str]], ...]:
             return ((child, set(child.schema.names)),)
         case Concat(children=several):
             return tuple((child, set(wanted)) for child in several)
-        case WindowAggregate(child=child, keys=keys, on=on, aggregates=aggregates):
-            read = {*keys, on, *(a.column for a in aggregates if a.column is not None)}
-            return ((child, read.union(*(_used(a.where, child) for a in aggregates if a.where is not None))),)
+        case WindowAggregate(child=child) | RunningAggregate(child=child):
+            # The order of rows goes by event time, also where there is no window.
+            read = {*node.keys, *(a.column for a in node.aggregates if a.column is not None)}
+            read.update(() if child.event_time is None else (child.event_time,))
+            return ((child, read.union(*(_used(a.where, child) for a in node.aggregates if a.where is not None))),)
         case BadRecords(child=child):
             return ((child, set()),)
         case Late(operator=operator):

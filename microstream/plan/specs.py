@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
-__all__ = ["DeadLettering", "DeadLetters", "Publication", "SinkSpec", "SourceSpec"]
+__all__ = ["DeadLettering", "DeadLetters", "OutputMode", "Publication", "SinkSpec", "SourceSpec"]
+
+OutputMode: TypeAlias = Literal["append", "update", "complete"]
+"""What a batch emits (semantics 19): rows that are final, rows whose value changed, or the whole result."""
 
 
 class SourceSpec(Protocol):
@@ -84,6 +87,10 @@ class SinkSpec(Protocol):
 
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""
+        ...
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """Raise PlanError where the rows that `mode` emits cannot be written."""
         ...
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from microstream.errors import PlanError
 from microstream.plan.event_times import check_one_time, timed_sources, with_delays
-from microstream.plan.nodes import Late, Node, Sink, Source, WindowAggregate
+from microstream.plan.modes import with_modes
+from microstream.plan.nodes import Late, Node, RunningAggregate, Sink, Source, Stateful, WindowAggregate
 from microstream.plan.rules import children, in_order, name_sources, optimise
 from microstream.plan.text import canonical_text
 
@@ -30,7 +31,7 @@ class Operator:
     """
 
     id: str
-    node: WindowAggregate
+    node: Stateful
     level: int
     inputs: tuple[int, ...]
     sources: tuple[str, ...]
@@ -40,7 +41,7 @@ class Operator:
 class Step:
     """Evaluate `node` within one stage. `inputs` are positions of earlier steps of the same stage.
 
-    Source: no inputs. WindowAggregate: no inputs (its rows come from its state). Late: the input is the step of the
+    Source: no inputs. An aggregate: no inputs (its rows come from its state). Late: the input is the step of the
     operator's input rows, of which it is given those found late *in this stage*.
     """
 
@@ -80,14 +81,14 @@ def cut(sinks: tuple[Sink, ...]) -> Stages:
     Raises
     ------
     PlanError
-        There is no sink; two sinks, two sources or two operators have one name.
+        There is no sink; two sinks, two sources or two operators have one name; an output mode is not possible.
     """
     if not sinks:
         raise PlanError("there is no sink. Give at least one, as in frame.to_memory().")
     given = [sink.name for sink in sinks]
     _require_distinct("sinks", "give one of them another name=", given)
     # By name: ids and fingerprint do not depend on the order in which sinks are given.
-    plan = optimise(name_sources(tuple(sorted(sinks, key=lambda sink: sink.name))))
+    plan = optimise(with_modes(name_sources(tuple(sorted(sinks, key=lambda sink: sink.name)))))
     timed = timed_sources(in_order(tuple(sink.child for sink in plan)))
     plan = with_delays(plan, timed)
     nodes = in_order(tuple(sink.child for sink in plan))
@@ -115,7 +116,7 @@ def _levels(nodes: tuple[Node, ...]) -> _Levels:
         match node:
             case Source():
                 levels[id(node)] = frozenset({0})
-            case WindowAggregate(child=child):
+            case WindowAggregate(child=child) | RunningAggregate(child=child):
                 levels[id(node)] = frozenset({1 + max(levels[id(child)])})
             case Late(operator=operator):
                 levels[id(node)] = levels[id(operator.child)]
@@ -125,7 +126,7 @@ def _levels(nodes: tuple[Node, ...]) -> _Levels:
 
 
 def _operators(nodes: tuple[Node, ...], levels: _Levels) -> tuple[Operator, ...]:
-    stateful = [node for node in nodes if isinstance(node, WindowAggregate)]
+    stateful = [node for node in nodes if isinstance(node, WindowAggregate | RunningAggregate)]
     ids = [node.id or f"aggregate-{ordinal}" for ordinal, node in enumerate(stateful)]
     _require_distinct("operators", "give one of them another name with .named()", ids)
     return tuple(
@@ -160,7 +161,7 @@ def _stage(
 def _inputs(node: Node) -> tuple[int, ...]:
     """ids of the nodes whose rows `node` takes within its stage."""
     match node:
-        case WindowAggregate():
+        case WindowAggregate() | RunningAggregate():
             return ()
         case Late(operator=operator):
             return (id(operator.child),)

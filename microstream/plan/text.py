@@ -14,9 +14,11 @@ from microstream.plan.nodes import (
     MapRows,
     Node,
     Project,
+    RunningAggregate,
     Sink,
     Sliding,
     Source,
+    Stateful,
     Tumbling,
     Watermark,
     WindowAggregate,
@@ -73,7 +75,11 @@ def describe(node: Node) -> str:
             named = f" {id_}" if id_ else ""
             shown = ", ".join(map(str, aggregates))
             by = f" by {', '.join(keys)}" if keys else ""
-            return f"aggregate{named}{by} in {_window(window)}: {shown}"
+            return f"aggregate{named}{by} in {_window(window)}{_mode(node)}: {shown}"
+        case RunningAggregate(id=id_, keys=keys, aggregates=aggregates):
+            named = f" {id_}" if id_ else ""
+            by = f" by {', '.join(keys)}" if keys else ""
+            return f"running aggregate{named}{by}{_mode(node)}: {', '.join(map(str, aggregates))}"
         case Late():
             return "late rows"
         case BadRecords(child=source):
@@ -97,6 +103,11 @@ def canonical_text(sinks: tuple[Sink, ...]) -> str:
         for sink in sinks
     ]
     return "\n".join(lines)
+
+
+def _mode(node: Stateful) -> str:
+    """What is said of an output mode; plans that append read as they always did."""
+    return "" if node.mode == "append" else f", {node.mode}"
 
 
 def _window(window: Tumbling | Sliding) -> str:

@@ -1,4 +1,4 @@
-"""Sliding windows and the panes that they share.
+"""Tumbling windows, and sliding ones with the panes that they share.
 
 A pane is the time between two neighbouring window bounds: windows begin and end only where panes do. There is one pane
 per step, or two where `size` is no multiple of `every`. Panes and windows have numbers, which ascend with time.
@@ -13,12 +13,24 @@ import numpy.typing as npt
 
 from microstream.errors import PlanError
 
-__all__ = ["Ints", "Sliding"]
+__all__ = ["Ints", "Sliding", "Tumbling"]
 
 Ints = npt.NDArray[np.int64]
 
 _FAR = 2**60
 """Numbers of windows and panes stay below this, so that they can be doubled in int64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tumbling:
+    """Windows `[k * size + offset, (k + 1) * size + offset)` since 1970 UTC, in microseconds."""
+
+    size_us: int
+    offset_us: int = 0
+
+    def __post_init__(self) -> None:
+        if self.size_us < 1:
+            raise PlanError("tumbling: size must be at least 1 us, as in ms.tumbling('10s').")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,6 +157,6 @@ def _sinks(head: Manifest, stages: Stages) -> Iterator[Problem]:
 def _changed(old: str, new: str) -> str:
     """The parts of two shapes that differ, as they were and as they are."""
     was, now = json.loads(old), json.loads(new)
-    names = [name for name in now if was.get(name) != now[name]]
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     before, after = ({name: which.get(name) for name in names} for which in (was, now))
     return f"was {json.dumps(before)} and is now {json.dumps(after)}"

@@ -13,7 +13,7 @@ from microstream.operators.order import NOWHERE, Places
 from microstream.operators.rows import Rows
 from microstream.operators.stateless import Instances, apply
 from microstream.operators.window import split_late
-from microstream.plan.nodes import BadRecords, Late, Source, Watermark, WindowAggregate
+from microstream.plan.nodes import BadRecords, Late, RunningAggregate, Source, Watermark, WindowAggregate
 from microstream.plan.stages import Operator, Stage
 from microstream.state.lanes import split
 
@@ -81,7 +81,7 @@ def evaluate(
 
     for at, step in enumerate(stage.steps):
         match step.node:
-            case Source() | WindowAggregate() | BadRecords():
+            case Source() | WindowAggregate() | RunningAggregate() | BadRecords():
                 rows.append(entering.get(id(step.node)))
             case Late():
                 rows.append(late_of[_id_of(step.node, operators)])

@@ -20,12 +20,10 @@ from microstream.clock import BEGINNING_US, END_US
 from microstream.errors import CheckpointError, PlanError
 from microstream.later import CHECKPOINT as LATER
 from microstream.later import later
-from microstream.operators.aggregate import finish
 from microstream.plan.dtypes import to_frame
-from microstream.plan.nodes import WindowAggregate
+from microstream.plan.nodes import Stateful
 from microstream.plan.stored import node_of
-from microstream.runtime.windows import advance, loaded
-from microstream.state.tiers import MOST
+from microstream.runtime.lane_state import loaded, standing
 
 __all__ = ["Checkpoint", "open_checkpoint"]
 
@@ -97,7 +95,7 @@ class Checkpoint:
         Operator id -> node of the program at hand; the others are read from the checkpoint.
     """
 
-    def __init__(self, store: ObjectStore, nodes: Mapping[str, WindowAggregate] | None = None) -> None:
+    def __init__(self, store: ObjectStore, nodes: Mapping[str, Stateful] | None = None) -> None:
         self._store = store
         self._nodes = nodes or {}
 
@@ -167,7 +165,8 @@ class Checkpoint:
         return pd.DataFrame(rows, columns=list(OPERATORS)).astype(OPERATORS)
 
     def state(self, operator: str, batch: int | None = None) -> pd.DataFrame:
-        """What an operator remembers: the rows that it would emit if the input ended there.
+        """What an operator remembers: the rows that it would emit if the input ended there; of one whose rows change,
+        these rows as they are.
 
         Parameters
         ----------
@@ -206,7 +205,7 @@ class Checkpoint:
             )
         state = known[operator]
         node = self._nodes.get(operator) or node_of(state.node)
-        return to_frame(self._answer(lambda: _standing(state, node, self._store, manifest.batch + 1)))
+        return to_frame(self._answer(lambda: _standing(state, node, self._store)))
 
     def _at(self, batch: int) -> Manifest:
         """The last manifest of `batch`. Batches only grow with the manifests' numbers."""
@@ -247,20 +246,20 @@ class Checkpoint:
             raise CheckpointError.of(self.url, [str(problem).rstrip(".")], "Try again.") from problem
 
 
-def _standing(state: OperatorState, node: WindowAggregate, store: ObjectStore, batch: int) -> pa.Table:
-    """The output of `node` if its input ended here: each lane makes the step to the end of time."""
+def _standing(state: OperatorState, node: Stateful, store: ObjectStore) -> pa.Table:
+    """What `node` has, of all lanes."""
     finished = [node.schema.empty_table()]
     bounds = (*state.lane_starts, HASH_SPACE)
     for lo, hi in pairwise(bounds):
         held = loaded(state.runs, store, node, lo=lo, hi=hi, closed_before_us=state.closed_before_us)
-        end = advance(held, None, node, watermark_us=END_US, batch=batch, most_runs=MOST)
-        if end.closed is not None:
-            finished.append(finish(end.closed, node))
+        rows = standing(held, node)
+        if rows is not None:
+            finished.append(rows)
     table = pa.concat_tables(finished)
     order: list[tuple[str, Any]] = [
         (name, "ascending") for name in ("window_end", *node.keys) if name in table.schema.names
     ]
-    return table.sort_by(order)
+    return table.sort_by(order) if order else table
 
 
 def _batch_row(manifest: Manifest, before: Manifest | None) -> tuple[Any, ...]:

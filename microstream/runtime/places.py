@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from microstream.operators.order import NOWHERE, Places, key_text, partition_text
 from microstream.operators.rows import Rows
-from microstream.plan.nodes import WindowAggregate
+from microstream.plan.nodes import Stateful
 from microstream.runtime.incoming import Incoming
 
 __all__ = ["numbered", "places_of_reads", "places_of_results"]
@@ -32,7 +32,7 @@ def numbered(table: pa.Table, first: int) -> Rows:
     return Rows(table=table, origin=np.arange(first, first + table.num_rows))
 
 
-def places_of_results(entered: Sequence[tuple[WindowAggregate, Rows]]) -> Places:
+def places_of_results(entered: Sequence[tuple[Stateful, Rows]]) -> Places:
     """Of rows of operators, given in the order in which they are numbered: by key columns, then operator."""
     if not entered:
         return NOWHERE

@@ -12,7 +12,7 @@ from microstream.checkpoint.manifest import OperatorState, PartitionState, Run, 
 from microstream.clock import BEGINNING_US
 from microstream.connectors.protocol import Bounds, Range
 from microstream.errors import ConnectorError, OffsetExpiredError, PlanError
-from microstream.plan.nodes import Sliding, Source, Tumbling
+from microstream.plan.nodes import Sliding, Source, Stateful, WindowAggregate
 from microstream.plan.stages import Operator
 from microstream.runtime.slicing import PartitionView
 from microstream.runtime.watermark import advance_source, operator_watermark
@@ -231,17 +231,20 @@ def closes_something(
     for operator in plan:
         state = held[operator.id]
         moved = operator_watermark(state.watermark_us, operator.sources, after)
-        if any(_closes(run, operator.node.window, state.closed_before_us, moved) for run in state.runs):
+        if any(_closes(run, operator.node, state.closed_before_us, moved) for run in state.runs):
             return True
     return False
 
 
-def _closes(run: Run, window: Tumbling | Sliding, after_us: int, until_us: int) -> bool:
-    """Whether a window of which `run` may have rows ends after `after_us` and at or before `until_us`.
+def _closes(run: Run, node: Stateful, after_us: int, until_us: int) -> bool:
+    """Whether a window of which `run` may have rows ends after `after_us` and at or before `until_us`, and is emitted.
 
     A run stays in the manifest while some of its windows have closed. Where the watermark is the time itself, it passes
     those anew every moment.
     """
+    if not isinstance(node, WindowAggregate) or node.mode != "append":
+        return False
+    window = node.window
     step_us = window.every_us if isinstance(window, Sliding) else window.size_us
     beyond = max(0, -((until_us - run.max_end_us) // step_us))
     last_us = run.max_end_us - beyond * step_us

@@ -65,7 +65,7 @@ def preview(stages: Stages, rows: int) -> pa.Table:
         _watch(query, rows, endless=any(not node.spec.finite for node in stages.sources))
     if query.row_count() < rows:
         query.await_termination()
-    return pa.concat_tables([sink.schema.empty_table(), *query._tables[sink.name]])
+    return query._tables.table(sink.name).select(sink.schema.names)
 
 
 def _watch(query: StreamingQuery, rows: int, *, endless: bool) -> None:

@@ -27,6 +27,7 @@ from microstream.plan.stages import Stages
 from microstream.runtime.changes import NOTHING, OnChange
 from microstream.runtime.driver import Driver
 from microstream.runtime.inline import InlineEngine
+from microstream.runtime.memory_tables import MemoryTables
 from microstream.runtime.pauses import short_pauses
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
@@ -78,10 +79,8 @@ class StreamingQuery(QueryView):
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
         self._stages = stages
         self._stop_wanted = False
-        self._schemas = {sink.name: sink.schema for sink in stages.sinks if sink.spec.kind == "memory"}
+        self._tables = MemoryTables(sink for sink in stages.sinks if sink.spec.kind == "memory")
         self._consoles = frozenset(sink.name for sink in stages.sinks if sink.spec.kind == "console")
-        self._tables: dict[str, list[pa.Table]] = {sink: [] for sink in self._schemas}
-        self._lock = threading.Lock()
         self._ended = threading.Event()
         self._noticed = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,15 +124,13 @@ class StreamingQuery(QueryView):
         if sink in self._consoles:
             print_batch(sink, batch, to_frame(table), total)
             return
-        with self._lock:
-            self._tables.setdefault(sink, []).append(table)
+        self._tables.add(sink, batch, table)
 
     # -- asked by a preview -------------------------------------------------------------------------------------
 
     def row_count(self) -> int:
         """Rows that arrived in sinks of this process."""
-        with self._lock:
-            return sum(table.num_rows for tables in self._tables.values() for table in tables)
+        return self._tables.row_count()
 
     def has_read_all(self) -> bool:
         """Whether something was read, and everything that the sources hold now is committed."""
@@ -217,20 +214,20 @@ class StreamingQuery(QueryView):
     def table(self, sink: str | None = None) -> pd.DataFrame:
         """Rows that arrived in a memory sink since this process started the query.
 
+        Of rows that change (output mode "update") every value that they had, with the batch in column `_batch`; of a
+        whole result ("complete") that of the newest batch.
+
         Parameters
         ----------
         sink
             Its name; may be left out when the query has one memory sink.
         """
-        if sink is None and len(self._schemas) == 1:
-            sink = next(iter(self._schemas))
-        if sink not in self._schemas:
-            raise PlanError(
-                f"table({sink!r}): memory sinks of query {self.name!r}: {', '.join(self._schemas) or 'none'}."
-            )
-        with self._lock:
-            tables = list(self._tables[sink])
-        return to_frame(pa.concat_tables([self._schemas[sink].empty_table(), *tables]))
+        names = self._tables.names
+        if sink is None and len(names) == 1:
+            [sink] = names
+        if sink not in names:
+            raise PlanError(f"table({sink!r}): memory sinks of query {self.name!r}: {', '.join(names) or 'none'}.")
+        return to_frame(self._tables.table(sink))
 
     def _ask(self, question: Callable[[Driver], Coroutine[Any, Any, T]]) -> T | None:
         """The answer to `question` from the driver's loop; None once the query has ended."""
@@ -416,6 +413,4 @@ def compute(stages: Stages, *, settings: Mapping[str, Any] | None = None) -> dic
     with stopped_on_interrupt(query):
         wait_awake(query._ended)
     query.await_termination()
-    return {
-        sink: pa.concat_tables([schema.empty_table(), *query._tables[sink]]) for sink, schema in query._schemas.items()
-    }
+    return {sink: query._tables.table(sink) for sink in query._tables.names}

@@ -28,7 +28,7 @@ from microstream.errors import (
     PlanError,
     UnreachableError,
 )
-from microstream.operators.aggregate import partial_schema, shape
+from microstream.operators.aggregate import shape, state_schema
 from microstream.plan.nodes import Sink, Source
 from microstream.plan.stages import Operator, Stages
 from microstream.plan.stored import node_text
@@ -189,9 +189,9 @@ def _new_operator(operator: Operator, lanes: int, watermark_us: int) -> Operator
     return OperatorState(
         id=operator.id,
         kind="aggregate",
-        mode="append",
+        mode=operator.node.mode,
         shape=shape(operator.node),
-        schema_id=_schema_id(partial_schema(operator.node)),
+        schema_id=_schema_id(state_schema(operator.node)),
         lane_starts=lane_starts(lanes),
         closed_before_us=watermark_us,
         watermark_us=watermark_us,
@@ -211,7 +211,7 @@ def _resumed_operator(
         # Empty, but what it closed before stays closed.
         fresh = _new_operator(operator, lanes, old.watermark_us)
         return replace(fresh, closed_before_us=old.closed_before_us)
-    return replace(_rescaled(old, lanes), node=node_text(operator.node))
+    return replace(_rescaled(old, lanes), mode=operator.node.mode, node=node_text(operator.node))
 
 
 def _rescaled(state: OperatorState, lanes: int) -> OperatorState:
@@ -244,7 +244,7 @@ def _resumed_sink(old: SinkState | None, sink: Sink, batch: int) -> SinkState:
 
 
 def _schemas(operators: Sequence[Operator]) -> tuple[tuple[str, str], ...]:
-    schemas = {_schema_id(s): s for s in (partial_schema(o.node) for o in operators)}
+    schemas = {_schema_id(s): s for s in (state_schema(o.node) for o in operators)}
     return tuple((key, base64.b64encode(_message(schemas[key])).decode()) for key in sorted(schemas))
 
 

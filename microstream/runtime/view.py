@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
-import pyarrow as pa
 
 from microstream.checkpoint.store import ObjectStore
 from microstream.errors import PlanError
@@ -20,6 +19,7 @@ from microstream.plan.dtypes import to_frame
 from microstream.plan.explain import explain
 from microstream.plan.stages import Stages
 from microstream.runtime.driver import Driver
+from microstream.runtime.memory_tables import MemoryTables
 from microstream.runtime.opened import Checkpoint
 from microstream.runtime.signals import wait_awake
 
@@ -40,9 +40,7 @@ class QueryView(ABC):
     _driver: Driver | None
     _store: ObjectStore | None
     _temporary: bool
-    _schemas: dict[str, pa.Schema]
-    _tables: dict[str, list[pa.Table]]
-    _lock: threading.Lock
+    _tables: MemoryTables
     _noticed: threading.Event
     _ended: threading.Event
 
@@ -101,10 +99,7 @@ class QueryView(ABC):
 
     def _newest(self) -> dict[str, pd.DataFrame]:
         """The newest rows of each memory sink."""
-        with self._lock:
-            tails = {sink: tables[-ROWS_SHOWN:] for sink, tables in self._tables.items()}
-        found = {s: pa.concat_tables([self._schemas[s].empty_table(), *tables]) for s, tables in tails.items()}
-        return {sink: to_frame(table.slice(max(0, table.num_rows - ROWS_SHOWN))) for sink, table in found.items()}
+        return {sink: to_frame(table) for sink, table in self._tables.tails(ROWS_SHOWN).items()}
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Drawn:
         html = query_html(self.name, self.status, self.last_progress, self._newest())

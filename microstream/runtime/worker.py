@@ -23,7 +23,6 @@ from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, Writer
 from microstream.errors import ConnectorError, UserFunctionError
 from microstream.observe.logs import note, working_on
-from microstream.operators.aggregate import finish
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.order import Places
 from microstream.operators.rows import Rows
@@ -35,6 +34,7 @@ from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.event_times import timed_metas
 from microstream.runtime.incoming import Incoming, read_sources
+from microstream.runtime.lane_state import LaneState, LaneStep, advance, emitted, loaded, run_part
 from microstream.runtime.places import numbered, places_of_reads, places_of_results
 from microstream.runtime.sealer import Part, Sealer
 from microstream.runtime.shelf import Shelf
@@ -49,8 +49,7 @@ from microstream.runtime.task import (
     StageTask,
     StateChange,
 )
-from microstream.runtime.windows import advance, loaded, run_part
-from microstream.state.lane import Step, WindowState
+from microstream.state.lane import Step
 from microstream.state.lanes import lane_starts
 
 __all__ = ["LaneWorker", "StateMissingError"]
@@ -102,7 +101,7 @@ class LaneWorker:
         self._exchange, self._new_id = exchange, new_id
         self._shelf = Shelf(address)
         self._sealer = Sealer(self._store, new_id)
-        self._states: dict[tuple[str, int], dict[str, WindowState]] = {}
+        self._states: dict[tuple[str, int], dict[str, LaneState]] = {}
         self._touched: dict[tuple[str, int], int] = {}
         self._outbox: dict[Segment, tuple[int, pa.Table]] = {}
         self._readers: dict[tuple[str, int], Reader] = {}
@@ -269,7 +268,7 @@ class LaneWorker:
     def _advance_operators(
         self, task: StageTask, execution: Execution, entering: dict[int, Rows | None]
     ) -> tuple[list[Part], list[StateChange]]:
-        """Fold what the exchange brings into the state of this level's operators; closed windows enter the stage."""
+        """Fold what the exchange brings into the state of this level's operators; what they emit enters the stage."""
         parts, changes, entered = [], [], 0
         closing = dict(task.closing)
         for operator in (o for o in self._job.stages.operators if o.level == task.level):
@@ -287,9 +286,10 @@ class LaneWorker:
                 unique=len(brought) == 1,
             )
             self._remember(operator.id, task.lane, task.attempt, base, done.state)
-            if done.closed is not None:
-                entering[id(operator.node)] = numbered(finish(done.closed, operator.node), entered)
-                entered += done.closed.num_rows
+            rows = emitted(done, operator.node)
+            if rows is not None:
+                entering[id(operator.node)] = numbered(rows, entered)
+                entered += rows.num_rows
             if done.added is not None:
                 parts.append(Part(execution.id, f"run:{operator.id}", done.added.table))
             changes.append(_change(operator, done, delta))
@@ -317,12 +317,12 @@ class LaneWorker:
         tables = [t for address, wanted in by_address.items() for t in self._exchange.fetch(address, wanted)]
         return [table for table in tables if table.num_rows]
 
-    def _state(self, operator: Operator, task: StageTask) -> WindowState:
+    def _state(self, operator: Operator, task: StageTask) -> LaneState:
         held = self._states.get((operator.id, task.lane), {})
         state = held.get(task.attempt.base)
         return state if state is not None else self._load(operator, task)
 
-    def _load(self, operator: Operator, task: StageTask) -> WindowState:
+    def _load(self, operator: Operator, task: StageTask) -> LaneState:
         """State of the lane as a manifest names it."""
         if task.base_at is None:
             raise StateMissingError(
@@ -347,7 +347,7 @@ class LaneWorker:
             closed_before_us=kept.closed_before_us,
         )
 
-    def _remember(self, operator: str, lane: int, attempt: Attempt, base: WindowState, state: WindowState) -> None:
+    def _remember(self, operator: str, lane: int, attempt: Attempt, base: LaneState, state: LaneState) -> None:
         """Keep the newest states by the commit they equal; being immutable, they cost what they do not share."""
         with self._lock:
             held = self._states.setdefault((operator, lane), {})
@@ -419,14 +419,14 @@ class LaneWorker:
         )
 
 
-def _change(operator: Operator, done: Step, delta: pa.Table | None) -> StateChange:
+def _change(operator: Operator, done: LaneStep, delta: pa.Table | None) -> StateChange:
     return StateChange(
         operator=operator.id,
         dropped=done.dropped,
         added=None if done.added is None else run_part(done.added, operator.node),
         rows_held=done.state.rows,
         rows_updated=0 if delta is None else delta.num_rows,
-        rows_removed=0 if done.closed is None else done.closed.num_rows,
+        rows_removed=done.closed.num_rows if isinstance(done, Step) and done.closed is not None else 0,
         memory_bytes=done.state.nbytes,
     )
 

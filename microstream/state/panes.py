@@ -19,7 +19,7 @@ from microstream.plan.windows import Ints, Sliding
 from microstream.state.lane import END, LaneRun, Merge, Step, WindowState, add, merged
 from microstream.state.tiers import MOST
 
-__all__ = ["MOST_RUNS", "PANE", "PaneState", "step"]
+__all__ = ["MOST_RUNS", "PANE", "PaneState", "per_window", "step"]
 
 PANE: Final = "pane_end"
 """Column of partials that says when a row's pane ends, int64 microseconds."""
@@ -123,6 +123,16 @@ def step(
         added=added,
         dropped=tuple(run.key for run in state.runs if run.key not in names),
     )
+
+
+def per_window(panes: pa.Table, window: Sliding, *, after_us: int) -> pa.Table:
+    """Partials of `panes` for each of their windows that ends after `after_us`, so several per key and window."""
+    numbers = window.pane_of(panes.column(PANE).to_numpy() - 1)
+    first = np.maximum(window.first_windows(numbers), window.closed_through(after_us) + 1)
+    count = np.maximum(window.last_windows(numbers) - first + 1, 0)
+    which = np.repeat(np.arange(len(count)), count)
+    windows = np.arange(len(which)) + np.repeat(first - (np.cumsum(count) - count), count)
+    return _relabelled(panes.take(which), END, window.window_ends_us(windows))
 
 
 def _built(state: WindowState, window: Sliding, height: int, merge: Merge) -> tuple[tuple[LaneRun, ...], ...]:

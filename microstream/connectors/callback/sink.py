@@ -16,7 +16,7 @@ from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.errors import PlanError, UserFunctionError
 from microstream.plan.dtypes import to_frame
 from microstream.plan.expr import callable_name
-from microstream.plan.specs import Publication
+from microstream.plan.specs import OutputMode, Publication
 
 __all__ = ["Batch", "CallbackSink"]
 
@@ -122,6 +122,9 @@ class CallbackSink:
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be handed over."""
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """In any mode."""
 
     def open_probe(self) -> UncheckedProbe:
         """The driver's view: nothing is known of what the function writes to."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from microstream.connectors.memory.sink import UncheckedProbe
 from microstream.connectors.protocol import Confirmed, Outgoing
 from microstream.errors import PlanError
-from microstream.plan.specs import Publication
+from microstream.plan.specs import OutputMode, Publication
 
 __all__ = ["ConsoleSink"]
 
@@ -64,6 +64,9 @@ class ConsoleSink:
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be printed."""
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """In any mode."""
 
     def open_probe(self) -> UncheckedProbe:
         """The driver's view."""

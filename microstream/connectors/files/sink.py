@@ -12,7 +12,8 @@ from microstream.checkpoint.open import open_store
 from microstream.connectors.files.layout import check_columns
 from microstream.connectors.files.sink_probe import ParquetProbe
 from microstream.connectors.files.writer import ParquetWriter
-from microstream.plan.specs import Publication
+from microstream.errors import PlanError
+from microstream.plan.specs import OutputMode, Publication
 
 __all__ = ["ParquetSink"]
 
@@ -72,6 +73,15 @@ class ParquetSink:
     def check(self, schema: pa.Schema) -> None:
         """Raise PlanError where rows of `schema` cannot be written."""
         check_columns(schema, self.partition_cols)
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """Files are never changed."""
+        if mode != "append":
+            raise PlanError(
+                f"to_parquet(output_mode={mode!r}): rows in files are never replaced, so only final rows can go there. "
+                "Aggregate over windows and leave output_mode= out; or send rows that change to a topic, by "
+                "to_kafka(topic, key=...), or to a table of your own, by for_each_batch(fn)."
+            )
 
     def open_probe(self) -> ParquetProbe:
         """The driver's view."""

@@ -26,7 +26,7 @@ from microstream.errors import PlanError
 from microstream.formats.choice import check_format, check_writable, decoder_of, encoder_of
 from microstream.formats.keys import check_key
 from microstream.formats.registry import Registry
-from microstream.plan.specs import DeadLetters, Publication
+from microstream.plan.specs import DeadLetters, OutputMode, Publication
 
 __all__ = ["KafkaSink", "KafkaSource"]
 
@@ -290,6 +290,21 @@ class KafkaSink:
                 f"the record and must be {HEADERS}. Rename the column, or drop it."
             )
         check_writable("to_kafka", self.format, self._value_schema(schema))
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """Rows that replace others need a key, and that none of an earlier attempt comes after them."""
+        if mode == "append":
+            return
+        if self.delivery == "at_least_once":
+            raise PlanError(
+                f"to_kafka(output_mode={mode!r}, delivery='at_least_once'): a record of an attempt that was given up "
+                "could come last, with an old value. Use delivery='exactly_once'."
+            )
+        if mode == "update" and not self.key_columns:
+            raise PlanError(
+                f"to_kafka({self.topic!r}): in output mode 'update' a record replaces the one before it of the same "
+                "key. Name the columns that identify a row, as in key='auction'."
+            )
 
     def _value_schema(self, schema: pa.Schema) -> pa.Schema:
         return pa.schema([field for field in schema if field.name not in self.aside])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from microstream.connectors.protocol import Confirmed, Outgoing
-from microstream.plan.specs import Publication
+from microstream.plan.specs import OutputMode, Publication
 
 __all__ = ["MemorySink", "NullSink"]
 
@@ -51,6 +51,9 @@ class MemorySink:
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be kept."""
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """In any mode."""
 
     def open_probe(self) -> UncheckedProbe:
         """The driver's view."""
@@ -97,6 +100,9 @@ class NullSink:
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be dropped."""
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """In any mode."""
 
     def open_probe(self) -> UncheckedProbe:
         """The driver's view."""

@@ -15,7 +15,7 @@ from microstream.checkpoint.memory import MemoryStore
 from microstream.connectors.files.log import entries_of
 from microstream.connectors.files.sink_probe import ParquetProbe
 from microstream.connectors.files.writer import ParquetWriter
-from microstream.plan.specs import Publication
+from microstream.plan.specs import OutputMode, Publication
 from microstream.testing.simulation.kernel import World
 from microstream.testing.simulation.store import Bucket, SimStore, StoreFaults
 
@@ -45,6 +45,9 @@ class SimFolder:
 
     def check(self, schema: pa.Schema) -> None:
         """Everything can be written."""
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """In any mode."""
 
     def open_probe(self) -> ParquetProbe:
         """The driver's view."""

@@ -16,7 +16,7 @@ from microstream.connectors.kafka.outbox import RECORDS, RecordRules, TopicLimit
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.errors import UnreachableError
 from microstream.formats.json_encode import JsonEncoder
-from microstream.plan.specs import Publication
+from microstream.plan.specs import OutputMode, Publication
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.kafka import SimKafka
 from microstream.testing.simulation.kernel import World, WorldClock
@@ -54,6 +54,9 @@ class SimSink:
 
     def check(self, schema: pa.Schema) -> None:
         """Everything can be written."""
+
+    def check_mode(self, mode: OutputMode) -> None:
+        """In any mode."""
 
     def open_probe(self) -> SimSinkProbe:
         """The driver's view."""

@@ -1,0 +1,92 @@
+"""What each operator emits in a batch: the output mode of its sinks (semantics 19)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final, get_args
+
+from microstream.errors import PlanError
+from microstream.plan.nodes import Node, RunningAggregate, Sink, Stateful, WindowAggregate, last_operators
+from microstream.plan.rules import children, in_order, with_children
+from microstream.plan.specs import OutputMode
+
+__all__ = ["MODES", "default_mode", "with_modes"]
+
+MODES: Final[tuple[str, ...]] = get_args(OutputMode)
+
+
+def default_mode(node: Node) -> OutputMode:
+    """Rows that are final, where `node` has such; else those that changed."""
+    running = any(isinstance(operator, RunningAggregate) for operator in last_operators(node))
+    return "update" if running else "append"
+
+
+def with_modes(sinks: tuple[Sink, ...]) -> tuple[Sink, ...]:
+    """The plan of `sinks` where each sink has its mode, and the operators before it emit by it.
+
+    An operator that feeds another works in append; all sinks of one operator have one mode.
+
+    Raises
+    ------
+    PlanError
+        There is no such form: of an operator, of the sink, or of both what two sinks want.
+    """
+    chosen = tuple(replace(sink, mode=_mode(sink)) for sink in sinks)
+    wanted: dict[int, _Wanted] = {}
+    for node in in_order(tuple(sink.child for sink in sinks)):
+        if isinstance(node, WindowAggregate | RunningAggregate):
+            for operator in last_operators(node.child):
+                wanted[id(operator)] = _Wanted("append", f"{_name(node)}, which takes final rows only")
+    for sink in chosen:
+        for operator in last_operators(sink.child):
+            here = _Wanted(sink.mode or "append", f"sink {sink.name!r}")
+            other = wanted.setdefault(id(operator), here)
+            if other.mode != here.mode:
+                raise PlanError(
+                    f"{_name(operator)} would emit in mode {here.mode!r} for {here.by}, and in mode {other.mode!r} for "
+                    f"{other.by}. Give all its sinks one output_mode=, or aggregate twice."
+                )
+    return _rewritten(chosen, {at: mode.mode for at, mode in wanted.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    mode: OutputMode
+    by: str
+
+
+def _mode(sink: Sink) -> OutputMode:
+    """The mode of `sink`, which its operators and its connector have."""
+    operators = last_operators(sink.child)
+    mode = sink.mode or default_mode(sink.child)
+    if mode not in MODES:
+        raise PlanError(f"sink {sink.name!r}: output_mode={mode!r} must be one of 'append', 'update', 'complete'.")
+    if mode == "append" and any(isinstance(operator, RunningAggregate) for operator in operators):
+        raise PlanError(
+            f"sink {sink.name!r}: output_mode='append' is for rows that are final, but an aggregate without a window "
+            "never ends. Give it one, as in .groupby(keys).window(ms.tumbling('1min')), or use output_mode='update'."
+        )
+    if mode == "complete" and not operators:
+        raise PlanError(
+            f"sink {sink.name!r}: output_mode='complete' is the whole result of an aggregate in every batch, and there "
+            "is none here: without one a query keeps no rows. Use output_mode='append'."
+        )
+    sink.spec.check_mode(mode)
+    return mode
+
+
+def _rewritten(sinks: tuple[Sink, ...], modes: Mapping[int, OutputMode]) -> tuple[Sink, ...]:
+    done: dict[int, Node] = {}
+    for node in in_order(tuple(sink.child for sink in sinks)):
+        new = with_children(node, tuple(done[id(child)] for child in children(node)))
+        mode = modes.get(id(node))
+        if isinstance(new, WindowAggregate | RunningAggregate) and mode is not None and new.mode != mode:
+            new = replace(new, mode=mode)
+        done[id(node)] = new
+    return tuple(replace(sink, child=done[id(sink.child)]) for sink in sinks)
+
+
+def _name(operator: Stateful) -> str:
+    by = f" by {', '.join(operator.keys)}" if operator.keys else ""
+    return f"aggregate {operator.id!r}" if operator.id else f"the aggregate{by}"

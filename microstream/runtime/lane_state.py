@@ -1,0 +1,136 @@
+"""State of an operator's lane, whatever form it has: the step of a batch, what it emits, loading, and runs as told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from microstream.checkpoint.manifest import Run
+from microstream.checkpoint.store import ObjectStore
+from microstream.clock import END_US
+from microstream.operators.aggregate import finish, finish_changed, merge, shrinks, state_schema
+from microstream.plan.nodes import RunningAggregate, Sliding, Stateful, WindowAggregate
+from microstream.runtime.task import RunPart
+from microstream.state import lane, panes, upserts
+from microstream.state.lane import END, LaneRun, Step, WindowState
+from microstream.state.loading import load, load_upserts
+from microstream.state.panes import PANE, per_window
+from microstream.state.upserts import Identity, UpsertRun, UpsertState, UpsertStep, current
+
+__all__ = ["LaneState", "LaneStep", "advance", "emitted", "loaded", "run_part", "standing"]
+
+LaneState: TypeAlias = WindowState | UpsertState
+LaneStep: TypeAlias = Step | UpsertStep
+
+NOTHING = np.zeros(0, np.int64)
+
+
+def advance(
+    state: LaneState,
+    delta: pa.Table | None,
+    node: Stateful,
+    *,
+    watermark_us: int,
+    batch: int,
+    most_runs: int,
+    unique: bool = False,
+) -> LaneStep:
+    """Take in a batch's partials, and close or forget windows; see `state.lane.step` and `state.upserts.step`."""
+    fold = partial(merge, node=node)
+    if isinstance(state, UpsertState):
+        slides = isinstance(node, WindowAggregate) and isinstance(node.window, Sliding)
+        if delta is not None and isinstance(node, WindowAggregate) and isinstance(node.window, Sliding):
+            delta = per_window(delta, node.window, after_us=state.closed_before_us)
+        return upserts.step(
+            state,
+            delta,
+            _identity(node),
+            watermark_us=watermark_us,
+            batch=batch,
+            merge=fold,
+            evicts=_evicts(node),
+            most_runs=most_runs,
+            unique=unique and not slides,
+        )
+    if isinstance(node, WindowAggregate) and isinstance(node.window, Sliding):
+        return panes.step(
+            state,
+            delta,
+            window=node.window,
+            watermark_us=watermark_us,
+            batch=batch,
+            merge=fold,
+            most_runs=most_runs,
+            blocks=shrinks(node),
+            unique=unique,
+        )
+    return lane.step(
+        state, delta, watermark_us=watermark_us, batch=batch, merge=fold, most_runs=most_runs, unique=unique
+    )
+
+
+def emitted(done: LaneStep, node: Stateful) -> pa.Table | None:
+    """Rows of `node` that a batch gives by its output mode, sorted; None for none."""
+    if isinstance(done, Step):
+        return None if done.closed is None else finish(done.closed, node)
+    if node.mode == "complete":
+        return standing(done.state, node)
+    if done.touched is None:
+        return None
+    before = done.replaced
+    if before is None:
+        return finish(done.touched, node)
+    changed = finish_changed(before.table, done.touched, before.at, node)
+    return changed if changed.num_rows else None
+
+
+def standing(state: LaneState, node: Stateful) -> pa.Table | None:
+    """Rows of `node` as they would be emitted if the input ended here; None for none."""
+    if isinstance(state, UpsertState):
+        after_us = state.closed_before_us if _evicts(node) else None
+        rows = current(state, _identity(node), after_us=after_us)
+        return None if rows is None else finish(rows, node)
+    last = 1 + max((run.batch for run in state.runs), default=0)
+    return emitted(advance(state, None, node, watermark_us=END_US, batch=last, most_runs=2 + len(state.runs)), node)
+
+
+def loaded(
+    runs: Sequence[Run], store: ObjectStore, node: Stateful, *, lo: int, hi: int, closed_before_us: int
+) -> LaneState:
+    """State of a lane as a manifest names it; see `state.loading`."""
+    schema = state_schema(node)
+    if isinstance(node, RunningAggregate) or node.mode != "append":
+        identity = _identity(node)
+        return load_upserts(runs, store, identity, lo=lo, hi=hi, closed_before_us=closed_before_us, schema=schema)
+    return load(
+        runs,
+        store,
+        lo=lo,
+        hi=hi,
+        closed_before_us=closed_before_us,
+        keys=node.keys,
+        schema=schema,
+        by=PANE if isinstance(node.window, Sliding) else END,
+        expired_us=node.window.expired_us(closed_before_us) if isinstance(node.window, Sliding) else None,
+    )
+
+
+def run_part(run: LaneRun | UpsertRun, node: Stateful) -> RunPart:
+    """A run as it is reported: its first and its last end of a window."""
+    first_us, last_us = run.min_end_us, run.max_end_us
+    if isinstance(run, LaneRun) and isinstance(node, WindowAggregate) and isinstance(node.window, Sliding):
+        first_us, last_us = node.window.waiting_us(first_us, last_us)
+    return RunPart(level=run.level, rows=run.rows, min_end_us=first_us, max_end_us=last_us)
+
+
+def _identity(node: Stateful) -> Identity:
+    return Identity(keys=node.keys, windowed=isinstance(node, WindowAggregate))
+
+
+def _evicts(node: Stateful) -> bool:
+    """Whether windows are forgotten when they end (semantics 20)."""
+    return isinstance(node, WindowAggregate) and node.mode == "update"

@@ -1,0 +1,317 @@
+"""State whose rows are replaced, of one (operator, lane): runs of whole rows, of which the newest wins.
+
+A row is known by its *identity*: the key columns, and `window_end` where there are windows. Each run has one row per
+identity, sorted by a hash of it, so that a batch finds what it changes by binary search; the hash only finds
+candidates, the identity decides. A batch writes the rows that it touched, in full, as one run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from microstream.clock import END_US
+from microstream.plan.sameness import same_values
+from microstream.state.hashing import HASH_BITS, Hashes, hash_keys
+from microstream.state.lane import END, Merge
+from microstream.state.tiers import MOST, tier
+
+__all__ = ["Identity", "Replaced", "UpsertRun", "UpsertState", "UpsertStep", "current", "step"]
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+
+_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
+"""Spreads the ends of windows over all bits of a hash: 2**64 / golden ratio, which is odd."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What tells rows apart; `bits` as in `hashing.hash_keys`."""
+
+    keys: tuple[str, ...]
+    windowed: bool
+    bits: int = HASH_BITS
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns."""
+        return (*self.keys, END) if self.windowed else self.keys
+
+    def hashes(self, table: pa.Table) -> Hashes:
+        """One per row, equal for equal identities."""
+        hashes = hash_keys(table, self.keys, bits=self.bits)
+        if not self.windowed:
+            return hashes
+        return hashes + table.column(END).to_numpy().view(np.uint64) * _SPREAD
+
+    def same(self, left: pa.Table, at: Ints, right: pa.Table, other: Ints) -> npt.NDArray[np.bool_]:
+        """Whether row `at[i]` of `left` and row `other[i]` of `right` are one."""
+        same = np.ones(len(at), np.bool_)
+        for name in self.names:
+            same &= same_values(left.column(name).take(at), right.column(name).take(other))
+        return same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UpsertRun:
+    """Rows that a batch left. (`batch`, `lo`) names the run in the manifest.
+
+    Attributes
+    ----------
+    table
+        One row per identity, by ascending hash; some may have been replaced by newer runs.
+    hashes
+        One per row.
+    min_end_us, max_end_us
+        First and last window end; the end of time where there are no windows.
+    """
+
+    batch: int
+    lo: int
+    level: int
+    table: pa.Table
+    hashes: Hashes
+    min_end_us: int
+    max_end_us: int
+    nbytes: int
+
+    @classmethod
+    def of(
+        cls, table: pa.Table, identity: Identity, *, batch: int, lo: int, level: int, hashes: Hashes | None = None
+    ) -> UpsertRun:
+        """A run of `table`, sorted unless `hashes` of its rows, which ascend, are given."""
+        if hashes is None:
+            hashes = identity.hashes(table)
+            order = np.argsort(hashes, kind="stable")
+            table, hashes = table.take(order), hashes[order]
+        table = table.combine_chunks()
+        ends = table.column(END).to_numpy() if identity.windowed and table.num_rows else np.array([END_US])
+        return cls(
+            batch=batch,
+            lo=lo,
+            level=level,
+            table=table,
+            hashes=hashes,
+            min_end_us=int(ends.min()),
+            max_end_us=int(ends.max()),
+            nbytes=table.nbytes + hashes.nbytes,
+        )
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """(`batch`, `lo`), unique within an operator."""
+        return self.batch, self.lo
+
+    @property
+    def rows(self) -> int:
+        """Rows held, those that newer runs replaced included."""
+        return self.table.num_rows
+
+    def find(self, wanted: pa.Table, hashes: Hashes, identity: Identity) -> tuple[Ints, Ints]:
+        """Which rows of `wanted`, whose hashes ascend, are in the run, and where: at most one each."""
+        first = np.searchsorted(self.hashes, hashes, side="left")
+        count = np.searchsorted(self.hashes, hashes, side="right") - first
+        which = np.repeat(np.arange(len(hashes)), count)
+        starts = np.cumsum(count) - count
+        where = np.arange(len(which)) + np.repeat(first - starts, count)
+        same = identity.same(wanted, which, self.table, where)
+        return which[same], where[same]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UpsertState:
+    """Everything one lane of one operator remembers between two batches: `runs` in order of (batch, lo).
+
+    Rows of windows that end at or before `closed_before_us` do not count, unless the operator keeps them.
+    """
+
+    lo: int
+    closed_before_us: int
+    runs: tuple[UpsertRun, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """Rows held; an identity may have one in several runs."""
+        return sum(run.rows for run in self.runs)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows and their hashes."""
+        return sum(run.nbytes for run in self.runs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Replaced:
+    """Rows as they were before a batch: row i is now row `at[i]` of what the batch touched."""
+
+    table: pa.Table
+    at: Ints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UpsertStep:
+    """What one batch does to a lane.
+
+    Attributes
+    ----------
+    state
+        After the batch.
+    touched
+        The rows that the batch changed or added, as they are now; None when there are none.
+    replaced
+        Those of them that there were before.
+    added
+        The one run to store, also the newest of `state`; None when the batch leaves none.
+    dropped
+        (batch, lo) of runs to remove from the manifest: of windows that ended, or merged into `added`.
+    """
+
+    state: UpsertState
+    touched: pa.Table | None
+    replaced: Replaced | None
+    added: UpsertRun | None
+    dropped: tuple[tuple[int, int], ...]
+
+
+def step(
+    state: UpsertState,
+    delta: pa.Table | None,
+    identity: Identity,
+    *,
+    watermark_us: int,
+    batch: int,
+    merge: Merge,
+    evicts: bool,
+    most_runs: int = MOST,
+    unique: bool = False,
+) -> UpsertStep:
+    """Take in a batch's partials, and forget the windows that end at or before `watermark_us`, if `evicts`.
+
+    The cost is that of the rows that come, and of those that are due for merging, never of all held.
+
+    Parameters
+    ----------
+    state
+        After the previous batch; not changed.
+    delta
+        Partials of the batch for this lane, in any order, also several per identity; None for none.
+    watermark_us
+        W(N) of the operator's input; it never falls.
+    batch
+        Id of the batch, greater than that of any run.
+    merge
+        Of the operator; its rows come in order of first appearance.
+    most_runs
+        How many runs the lane may have.
+    unique
+        Whether `delta` has one row per identity.
+    """
+    gone_us = watermark_us if evicts else None
+    alive = tuple(run for run in state.runs if gone_us is None or run.max_end_us > gone_us)
+    touched, replaced, fresh = None, None, None
+    if delta is not None and delta.num_rows:
+        rows, hashes = _sorted(delta if unique else merge(delta), identity)
+        replaced = _before(state.runs, rows, hashes, identity)
+        touched = rows if replaced is None else merge(pa.concat_tables([rows, replaced.table]))
+        fresh = UpsertRun.of(touched, identity, batch=batch, lo=state.lo, level=0, hashes=hashes)
+    added, kept = _add(alive, fresh, identity, gone_us, most_runs)
+    runs = kept if added is None else (*kept, added)
+    names = {run.key for run in runs}
+    return UpsertStep(
+        state=replace(state, closed_before_us=max(state.closed_before_us, watermark_us), runs=runs),
+        touched=touched,
+        replaced=replaced,
+        added=added,
+        dropped=tuple(run.key for run in state.runs if run.key not in names),
+    )
+
+
+def current(state: UpsertState, identity: Identity, *, after_us: int | None = None) -> pa.Table | None:
+    """All rows as they are now, of windows that end after `after_us` (None: of all); None where there are none."""
+    newest = _newest(state.runs, identity, after_us)
+    return None if newest is None else newest.table
+
+
+def _sorted(table: pa.Table, identity: Identity) -> tuple[pa.Table, Hashes]:
+    hashes = identity.hashes(table)
+    order = np.argsort(hashes, kind="stable")
+    return table.take(order), hashes[order]
+
+
+def _before(runs: Sequence[UpsertRun], rows: pa.Table, hashes: Hashes, identity: Identity) -> Replaced | None:
+    """What `runs` know of `rows`: the newest run first, and what one knows is not asked of an older one."""
+    found: list[tuple[pa.Table, Ints]] = []
+    missing = np.arange(rows.num_rows)
+    for run in reversed(runs):
+        asked = rows if len(missing) == rows.num_rows else rows.take(missing)
+        which, where = run.find(asked, hashes[missing], identity)
+        if len(which):
+            found.append((run.table.take(where), missing[which]))
+            missing = np.delete(missing, which)
+        if not len(missing):
+            break
+    if not found:
+        return None
+    return Replaced(table=pa.concat_tables([table for table, _ in found]), at=np.concatenate([at for _, at in found]))
+
+
+def _add(
+    runs: tuple[UpsertRun, ...], fresh: UpsertRun | None, identity: Identity, gone_us: int | None, most_runs: int
+) -> tuple[UpsertRun | None, tuple[UpsertRun, ...]]:
+    """The run that the batch adds (None where it leaves none), and the older ones that stay beside it.
+
+    Of each key the runs are in order of levels, so those that are swallowed are the newest that know it.
+    """
+    if fresh is None or (gone_us is not None and fresh.max_end_us <= gone_us):
+        return None, runs
+    swallowed, level = tier([run.level for run in runs], most_runs - 1)
+    if not swallowed and (gone_us is None or fresh.min_end_us > gone_us):
+        return replace(fresh, level=level), runs
+    joined = _newest([*(runs[at] for at in swallowed), fresh], identity, gone_us)
+    kept = tuple(run for at, run in enumerate(runs) if at not in swallowed)
+    return (None if joined is None else replace(joined, batch=fresh.batch, lo=fresh.lo, level=level)), kept
+
+
+def _newest(runs: Sequence[UpsertRun], identity: Identity, gone_us: int | None) -> UpsertRun | None:
+    """One run of the newest row of each identity, without windows that end at or before `gone_us`."""
+    filled = [run for run in runs if run.rows]
+    if not filled:
+        return None
+    # Newest first: of equal identities the first one stays, also after a stable sort.
+    table = pa.concat_tables([run.table for run in reversed(filled)])
+    hashes = np.concatenate([run.hashes for run in reversed(filled)])
+    order = np.argsort(hashes, kind="stable")
+    hashes = hashes[order]
+    table = table.take(order)
+    counts = _firsts(table, hashes, identity)
+    if gone_us is not None:
+        counts &= table.column(END).to_numpy() > gone_us
+    if not counts.any():
+        return None
+    if not counts.all():
+        table, hashes = table.filter(pa.array(counts)), hashes[counts]
+    return UpsertRun.of(table, identity, batch=filled[-1].batch, lo=filled[-1].lo, level=0, hashes=hashes)
+
+
+def _firsts(table: pa.Table, hashes: Hashes, identity: Identity) -> npt.NDArray[np.bool_]:
+    """Which rows, whose hashes ascend, are the first of their identity."""
+    counts = np.ones(len(hashes), np.bool_)
+    at = np.flatnonzero(hashes[1:] == hashes[:-1])
+    if not len(at):
+        return counts
+    same = identity.same(table, at, table, at + 1)
+    counts[at[same] + 1] = False
+    if not same.all():
+        # Different identities of one hash may alternate.
+        rows = np.flatnonzero(np.isin(hashes, hashes[at[~same]]))
+        names = list(identity.names)
+        mixed = table.select(names).take(rows).append_column("\0row", pa.array(rows))
+        first = mixed.group_by(names, use_threads=False).aggregate([("\0row", "min")]).column("\0row_min").to_numpy()
+        counts[rows] = False
+        counts[first] = True
+    return counts
