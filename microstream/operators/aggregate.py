@@ -96,7 +96,7 @@ def partial(windowed: Windowed, node: Stateful, places: Callable[[], Places] = l
 
 
 def merge(partials: pa.Table, node: Stateful) -> pa.Table:
-    """One row per key and window (or pane), in order of first appearance.
+    """One row per key and window (or pane), in any order.
 
     Associative and commutative, float sums up to rounding.
     """

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TypeAlias
 
-import numpy as np
 import pyarrow as pa
 
 from microstream.checkpoint.manifest import Run
@@ -25,8 +24,6 @@ __all__ = ["LaneState", "LaneStep", "advance", "emitted", "loaded", "run_part", 
 
 LaneState: TypeAlias = WindowState | UpsertState
 LaneStep: TypeAlias = Step | UpsertStep
-
-NOTHING = np.zeros(0, np.int64)
 
 
 def advance(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -24,9 +25,16 @@ from microstream.state.tiers import MOST, tier
 __all__ = ["Identity", "Replaced", "UpsertRun", "UpsertState", "UpsertStep", "current", "step"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Sorted: TypeAlias = tuple[pa.Table, Hashes]
+"""Rows by ascending hash, and their hashes."""
+
+NOTHING: Final = np.zeros(0, np.int64)
 
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Spreads the ends of windows over all bits of a hash: 2**64 / golden ratio, which is odd."""
+
+CROWDED: Final = 3
+"""Times the rows of its largest run that a lane holds at most; else keys that change often fill every tier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +122,14 @@ class UpsertRun:
 
     def find(self, wanted: pa.Table, hashes: Hashes, identity: Identity) -> tuple[Ints, Ints]:
         """Which rows of `wanted`, whose hashes ascend, are in the run, and where: at most one each."""
+        if not self.rows:
+            return NOTHING, NOTHING
         first = np.searchsorted(self.hashes, hashes, side="left")
-        count = np.searchsorted(self.hashes, hashes, side="right") - first
-        which = np.repeat(np.arange(len(hashes)), count)
+        # Most searches find nothing; only the others look where the rows of their hash end.
+        hits = np.flatnonzero((first < self.rows) & (self.hashes[np.minimum(first, self.rows - 1)] == hashes))
+        first = first[hits]
+        count = np.searchsorted(self.hashes, hashes[hits], side="right") - first
+        which = np.repeat(hits, count)
         starts = np.cumsum(count) - count
         where = np.arange(len(which)) + np.repeat(first - starts, count)
         same = identity.same(wanted, which, self.table, where)
@@ -205,7 +218,7 @@ def step(
     batch
         Id of the batch, greater than that of any run.
     merge
-        Of the operator; its rows come in order of first appearance.
+        Of the operator.
     most_runs
         How many runs the lane may have.
     unique
@@ -215,10 +228,15 @@ def step(
     alive = tuple(run for run in state.runs if gone_us is None or run.max_end_us > gone_us)
     touched, replaced, fresh = None, None, None
     if delta is not None and delta.num_rows:
-        rows, hashes = _sorted(delta if unique else merge(delta), identity)
-        replaced = _before(state.runs, rows, hashes, identity)
-        touched = rows if replaced is None else merge(pa.concat_tables([rows, replaced.table]))
-        fresh = UpsertRun.of(touched, identity, batch=batch, lo=state.lo, level=0, hashes=hashes)
+        run = partial(UpsertRun.of, identity=identity, batch=batch, lo=state.lo, level=0)
+        fresh = run(delta if unique else merge(delta))
+        before = _before(state.runs, fresh, identity)
+        if before is not None:
+            fresh = run(merge(pa.concat_tables([fresh.table, before[0]])))
+            # Merging moves rows.
+            _, at = fresh.find(*before, identity)
+            replaced = Replaced(table=before[0], at=at)
+        touched = fresh.table
     added, kept = _add(alive, fresh, identity, gone_us, most_runs)
     runs = kept if added is None else (*kept, added)
     names = {run.key for run in runs}
@@ -237,27 +255,19 @@ def current(state: UpsertState, identity: Identity, *, after_us: int | None = No
     return None if newest is None else newest.table
 
 
-def _sorted(table: pa.Table, identity: Identity) -> tuple[pa.Table, Hashes]:
-    hashes = identity.hashes(table)
-    order = np.argsort(hashes, kind="stable")
-    return table.take(order), hashes[order]
-
-
-def _before(runs: Sequence[UpsertRun], rows: pa.Table, hashes: Hashes, identity: Identity) -> Replaced | None:
-    """What `runs` know of `rows`: the newest run first, and what one knows is not asked of an older one."""
-    found: list[tuple[pa.Table, Ints]] = []
-    missing = np.arange(rows.num_rows)
+def _before(runs: Sequence[UpsertRun], wanted: UpsertRun, identity: Identity) -> Sorted | None:
+    """What `runs` know of the rows of `wanted`: the newest first, and what one knows is not asked of an older one."""
+    found: list[Sorted] = []
+    missing = np.arange(wanted.rows)
     for run in reversed(runs):
-        asked = rows if len(missing) == rows.num_rows else rows.take(missing)
-        which, where = run.find(asked, hashes[missing], identity)
+        asked = wanted.table if len(missing) == wanted.rows else wanted.table.take(missing)
+        which, where = run.find(asked, wanted.hashes[missing], identity)
         if len(which):
-            found.append((run.table.take(where), missing[which]))
+            found.append((run.table.take(where), run.hashes[where]))
             missing = np.delete(missing, which)
         if not len(missing):
             break
-    if not found:
-        return None
-    return Replaced(table=pa.concat_tables([table for table, _ in found]), at=np.concatenate([at for _, at in found]))
+    return _joined(found)
 
 
 def _add(
@@ -269,7 +279,7 @@ def _add(
     """
     if fresh is None or (gone_us is not None and fresh.max_end_us <= gone_us):
         return None, runs
-    swallowed, level = tier([run.level for run in runs], most_runs - 1)
+    swallowed, level = _due(runs, fresh, most_runs)
     if not swallowed and (gone_us is None or fresh.min_end_us > gone_us):
         return replace(fresh, level=level), runs
     joined = _newest([*(runs[at] for at in swallowed), fresh], identity, gone_us)
@@ -277,17 +287,22 @@ def _add(
     return (None if joined is None else replace(joined, batch=fresh.batch, lo=fresh.lo, level=level)), kept
 
 
+def _due(runs: tuple[UpsertRun, ...], fresh: UpsertRun, most_runs: int) -> tuple[tuple[int, ...], int]:
+    """As `tier`; but all, where most of the rows held must have been replaced."""
+    levels = [run.level for run in runs]
+    sizes = [run.rows for run in (*runs, fresh)]
+    if sum(sizes) > CROWDED * max(sizes):
+        return tuple(range(len(runs))), max(levels)
+    return tier(levels, most_runs - 1)
+
+
 def _newest(runs: Sequence[UpsertRun], identity: Identity, gone_us: int | None) -> UpsertRun | None:
     """One run of the newest row of each identity, without windows that end at or before `gone_us`."""
-    filled = [run for run in runs if run.rows]
-    if not filled:
-        return None
     # Newest first: of equal identities the first one stays, also after a stable sort.
-    table = pa.concat_tables([run.table for run in reversed(filled)])
-    hashes = np.concatenate([run.hashes for run in reversed(filled)])
-    order = np.argsort(hashes, kind="stable")
-    hashes = hashes[order]
-    table = table.take(order)
+    joined = _joined([(run.table, run.hashes) for run in reversed(runs) if run.rows])
+    if joined is None:
+        return None
+    table, hashes = joined
     counts = _firsts(table, hashes, identity)
     if gone_us is not None:
         counts &= table.column(END).to_numpy() > gone_us
@@ -295,7 +310,16 @@ def _newest(runs: Sequence[UpsertRun], identity: Identity, gone_us: int | None) 
         return None
     if not counts.all():
         table, hashes = table.filter(pa.array(counts)), hashes[counts]
-    return UpsertRun.of(table, identity, batch=filled[-1].batch, lo=filled[-1].lo, level=0, hashes=hashes)
+    return UpsertRun.of(table, identity, batch=runs[-1].batch, lo=runs[-1].lo, level=0, hashes=hashes)
+
+
+def _joined(parts: Sequence[Sorted]) -> Sorted | None:
+    """The rows of all, by ascending hash; those of one hash in order of `parts`."""
+    if not parts:
+        return None
+    hashes = np.concatenate([hashes for _, hashes in parts])
+    order = np.argsort(hashes, kind="stable")
+    return pa.concat_tables([table for table, _ in parts]).take(order), hashes[order]
 
 
 def _firsts(table: pa.Table, hashes: Hashes, identity: Identity) -> npt.NDArray[np.bool_]:
