@@ -26,8 +26,13 @@ def same_values(left: Any, right: Any) -> Truths:
         inside = np.ones(len(left), np.bool_)
         for one, other in zip(left.flatten(), right.flatten(), strict=True):
             inside &= same_values(one, other)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    elif pa.types.is_map(kind):
+        entries = pa.list_(pa.struct([kind.key_field, kind.item_field]))
+        return same_values(left.cast(entries), right.cast(entries))
+    elif pa.types.is_nested(kind):
         inside = _same_lists(left, right)
+    elif pa.types.is_null(kind):
+        return np.ones(len(left), np.bool_)
     else:
         inside = _truths(pc.equal(left, right))
         if pa.types.is_floating(kind):
