@@ -27,8 +27,9 @@ class Part:
 
 @dataclass(slots=True)
 class _Open:
-    parts: dict[tuple[int, int], Sequence[Part]] = field(default_factory=dict)
+    parts: dict[tuple[int, int], list[Part]] = field(default_factory=dict)
     sealed: bool = False
+    stored: tuple[tuple[Sealed, pa.Table], ...] = ()
 
 
 class Sealer:
@@ -40,10 +41,10 @@ class Sealer:
         self._lock = threading.Lock()
 
     def add(self, task: StageTask, parts: Sequence[Part]) -> tuple[tuple[Sealed, pa.Table], ...]:
-        """Hand over the parts of a task that is done; what this call stored, with the rows.
+        """Hand over the parts of a task that is done; what is stored of this attempt and worker, with the rows.
 
-        Nothing is stored before the last of `task.seal_after` tasks of this attempt and worker. A task that runs
-        again after that stores its own.
+        Nothing is stored before the last of `task.seal_after` tasks. A task that runs again after that stores its own,
+        and tells of the others' once more: the receipt that told of them first may not be the one that counts.
         """
         attempt = task.attempt
         with self._lock:
@@ -53,13 +54,17 @@ class Sealer:
             if bundle.sealed:
                 mine: Sequence[Part] = parts
             else:
-                bundle.parts[task.level, task.lane] = parts
+                # Of a task that ran twice, either receipt may be the one that counts.
+                bundle.parts.setdefault((task.level, task.lane), []).extend(parts)
                 if len(bundle.parts) < task.seal_after:
                     return ()
                 bundle.sealed = True
                 mine = [part for of_task in bundle.parts.values() for part in of_task]
                 bundle.parts.clear()
-        return self._write(attempt, mine)
+        written = self._write(attempt, mine)
+        with self._lock:
+            bundle.stored += written
+            return bundle.stored
 
     def _write(self, attempt: Attempt, parts: Sequence[Part]) -> tuple[tuple[Sealed, pa.Table], ...]:
         if not parts:

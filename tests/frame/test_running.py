@@ -32,6 +32,10 @@ def by_auction(frame: ms.StreamFrame, **aggregates: Any) -> ms.StreamFrame:
     return frame.groupby("auction").agg(**(aggregates or {"n": ("price", "size"), "high": ("price", "max")}))
 
 
+def to_topic(frame: ms.StreamFrame, **given: Any) -> ms.StreamSink:
+    return frame.to_kafka("out", bootstrap_servers="host:1", **given)
+
+
 def in_minutes(frame: ms.StreamFrame) -> ms.StreamFrame:
     return frame.groupby("auction").window(ms.tumbling("1min")).agg(n=("price", "size"))
 
@@ -132,16 +136,8 @@ def test_the_head_of_what_changes() -> None:
         (lambda f: by_auction(f).to_memory(output_mode="append"), "an aggregate without a window never ends"),
         (lambda f: by_auction(f).to_parquet("out"), "never replaced"),
         (lambda f: in_minutes(f).to_parquet("out", output_mode="update"), "never replaced"),
-        (
-            lambda f: by_auction(f).to_kafka("out", bootstrap_servers="host:1"),
-            "Name the columns that identify a row, as in key=",
-        ),
-        (
-            lambda f: by_auction(f).to_kafka(
-                "out", bootstrap_servers="host:1", key="auction", delivery="at_least_once"
-            ),
-            "with an old value",
-        ),
+        (lambda f: to_topic(by_auction(f)), "Name the columns that identify a row, as in key="),
+        (lambda f: to_topic(by_auction(f), key="auction", delivery="at_least_once"), "with an old value"),
         (lambda f: f.to_memory(output_mode="complete"), "there is none here"),
         (lambda f: f.to_memory(output_mode="replace"), "must be one of 'append', 'update', 'complete'"),
         (lambda f: by_auction(f).groupby("n").agg(auctions=("auction", "size")), "never final"),

@@ -61,25 +61,26 @@ def test_the_task_that_finishes_last_writes_the_parts_of_all(parts: list[int], o
     assert all(s.segment.object.startswith("data/00000003/0000000000000004-d-") for s, _ in stored)
 
 
-def test_a_task_that_runs_again_after_sealing_stores_its_own() -> None:
+def test_a_task_that_runs_again_after_sealing_stores_its_own_and_tells_of_all() -> None:
     sealing, store = sealer()
     sealing.add(task(0, 2), [part(1)])
-    sealing.add(task(1, 2), [part(2)])
+    first = sealing.add(task(1, 2), [part(2)])
 
     again = sealing.add(task(0, 2), [part(3, "second")])
 
-    assert [(s.execution, s.name) for s, _ in again] == [("second", "sink:3")]
+    assert again[:2] == first
+    assert [(s.execution, s.name) for s, _ in again[2:]] == [("second", "sink:3")]
     assert len(store.list("data/")) == 2
 
 
-def test_a_task_that_runs_again_before_sealing_counts_once() -> None:
+def test_a_task_that_runs_again_before_sealing_counts_once_and_both_its_runs_are_stored() -> None:
     sealing, _ = sealer()
     sealing.add(task(0, 2), [part(1, "first")])
 
     assert sealing.add(task(0, 2), [part(1, "second")]) == ()
     stored = sealing.add(task(1, 2), [])
 
-    assert [s.execution for s, _ in stored] == ["second"]
+    assert [s.execution for s, _ in stored] == ["first", "second"]
 
 
 def test_levels_of_one_lane_are_different_tasks() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -116,3 +117,30 @@ def test_a_row_is_late_or_used_once_for_each_window_that_slides_over_it() -> Non
     assert oracle.problems_of_late([event], rows, [late], 30, 10) == []
     assert oracle.problems_of_late([event], rows, [], 30, 10)
     assert oracle.problems_of_late([event], rows, [late, late], 30, 10)
+
+
+@given(seed=st.integers(0, 10_000), in_windows=st.booleans(), random_keys=st.booleans())
+@settings(deadline=None, max_examples=20)
+def test_rows_that_replace_one_another_must_grow_and_end_right(seed: int, in_windows: bool, random_keys: bool) -> None:
+    scenario, events, _ = exact_run(seed, random_keys=random_keys)
+    scenario = replace(scenario, changes="windows" if in_windows else "running", disorder_us=0, idle_timeout_us=None)
+
+    def shown(events: Sequence[SimEvent]) -> Rows:
+        if in_windows:
+            groups = oracle.windows(events, scenario.window_us, scenario.every_us)
+            return [{"key": g.key, "window_end": g.end_us, **totals._asdict()} for g, totals in groups.items()]
+        sizes = oracle.windows([replace(event, ts_us=0) for event in events], 1)
+        return [{"key": g.key, **totals._asdict()} for g, totals in sizes.items()]
+
+    def problems(rows: Rows, ended: bool = True) -> list[str]:
+        return oracle.problems_of_changes(scenario, events, rows, ended=ended)
+
+    half = {row["key"]: row for row in shown(events[: len(events) // 2])}
+    everything = shown(events)
+    changed = [row for row in everything if row not in shown(events[: len(events) // 2])]
+    assert problems([*shown(events[: len(events) // 2]), *changed]) == []
+    assert problems(list(half.values()), ended=False) == []
+    assert problems(list(half.values()))
+    assert problems([*everything, everything[0]])
+    assert problems([*everything[1:], {**everything[0], "total": -1_000_000}])
+    assert problems([*everything[1:], {**everything[0], "n": 1_000_000}], ended=False)

@@ -218,7 +218,8 @@ def test_a_row_of_a_window_that_ends_in_the_same_batch_is_touched_and_not_stored
 
     (done,) = lanes.run([("a", 1.5, 10, 1)], 10)
 
-    assert done.touched is not None and done.touched.num_rows == 1
+    assert done.touched is not None
+    assert done.touched.num_rows == 1
     assert done.added is None
 
 

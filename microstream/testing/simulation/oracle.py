@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from microstream.testing.simulation.scenario import Scenario
 from microstream.testing.simulation.source import SimEvent
@@ -12,6 +12,7 @@ from microstream.testing.simulation.source import SimEvent
 __all__ = [
     "Group",
     "nested",
+    "problems_of_changes",
     "problems_of_inner",
     "problems_of_late",
     "problems_of_outer",
@@ -20,6 +21,9 @@ __all__ = [
 ]
 
 Row = Mapping[str, Any]
+
+ALL_TIME_US: Final = 0
+"""Stands for the end of a window where there are none."""
 
 
 class Group(NamedTuple):
@@ -38,13 +42,25 @@ class Totals(NamedTuple):
     high: int
 
 
+def _of(values: Sequence[int]) -> Totals:
+    return Totals(len(values), sum(values), min(values), max(values))
+
+
 def windows(events: Iterable[SimEvent], size_us: int, every_us: int | None = None) -> dict[Group, Totals]:
     """size, sum, min and max of `value` per key and window: tumbling, or sliding by `every_us`."""
     values: dict[Group, list[int]] = defaultdict(list)
     for event in events:
         for end_us in _ends(event.ts_us, size_us, every_us):
             values[Group(event.key, end_us)].append(event.value)
-    return {group: Totals(len(v), sum(v), min(v), max(v)) for group, v in values.items()}
+    return {group: _of(v) for group, v in values.items()}
+
+
+def _whole(events: Iterable[SimEvent]) -> dict[Group, Totals]:
+    """As `windows`, of all time."""
+    values: dict[Group, list[int]] = defaultdict(list)
+    for event in events:
+        values[Group(event.key, ALL_TIME_US)].append(event.value)
+    return {group: _of(v) for group, v in values.items()}
 
 
 def nested(inner: Mapping[Group, Totals], size_us: int) -> dict[Group, tuple[int, int]]:
@@ -69,12 +85,11 @@ def _ends(time_us: int, size_us: int, every_us: int | None) -> list[int]:
 def problems_of_inner(scenario: Scenario, events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:
     """What is wrong with the first window's output, if nothing may be late."""
     expected = windows(events, scenario.window_us, scenario.every_us)
+    actual = [_totals(row) for row in rows]
+    problems = _twice(group for group, _ in actual)
     if scenario.random_keys:
-        return _conserved(expected, rows)
-    actual = [
-        (Group(row["key"], row["window_end"]), Totals(row["n"], row["total"], row["low"], row["high"])) for row in rows
-    ]
-    problems = _twice(group for group, _ in actual) + _different(expected, dict(actual))
+        return problems + _conserved(expected, actual)
+    problems += _different(expected, dict(actual))
     return problems + _disordered((row["key"], row["window_end"]) for row in rows)
 
 
@@ -97,17 +112,22 @@ def problems_of_outer(scenario: Scenario, events: Sequence[SimEvent], rows: Sequ
     )
 
 
-def _conserved(expected: Mapping[Group, Totals], rows: Sequence[Row]) -> list[str]:
+def _totals(row: Row) -> tuple[Group, Totals]:
+    group = Group(row["key"], row.get("window_end", ALL_TIME_US))
+    return group, Totals(row["n"], row["total"], row["low"], row["high"])
+
+
+def _conserved(expected: Mapping[Group, Totals], actual: Iterable[tuple[Group, Totals]]) -> list[str]:
     """Keys are random: per window, as many rows and the same sum must come out under whatever keys."""
-    wanted: dict[int, tuple[int, int]] = {}
-    for group, totals in expected.items():
-        n, total = wanted.get(group.end_us, (0, 0))
-        wanted[group.end_us] = (n + totals.n, total + totals.total)
-    actual: dict[int, tuple[int, int]] = {}
-    for row in rows:
-        n, total = actual.get(row["window_end"], (0, 0))
-        actual[row["window_end"]] = (n + row["n"], total + row["total"])
-    return _twice(Group(row["key"], row["window_end"]) for row in rows) + _different(wanted, actual)
+    return _different(_by_window(expected.items()), _by_window(actual))
+
+
+def _by_window(groups: Iterable[tuple[Group, Totals]]) -> dict[int, tuple[int, int]]:
+    sums: dict[int, tuple[int, int]] = {}
+    for group, totals in groups:
+        n, total = sums.get(group.end_us, (0, 0))
+        sums[group.end_us] = (n + totals.n, total + totals.total)
+    return sums
 
 
 def problems_of_late(
@@ -136,6 +156,30 @@ def problems_of_late(
         if row["_window_end"] > row["_watermark"]
     ]
     return problems
+
+
+def problems_of_changes(
+    scenario: Scenario, events: Sequence[SimEvent], rows: Sequence[Row], *, ended: bool = True
+) -> list[str]:
+    """What is wrong with rows that replace one another: each is newer than the one before it, and the last is right.
+
+    Unless the query has `ended`, and where rows can be late, they may have come less far.
+    """
+    problems = []
+    newest: dict[Group, Totals] = {}
+    for group, totals in map(_totals, rows):
+        if group in newest and totals.n <= newest[group].n:
+            problems.append(f"{group} had {newest[group].n} rows and then {totals.n}")
+        newest[group] = totals
+    in_windows = scenario.changes == "windows"
+    expected = windows(events, scenario.window_us, scenario.every_us) if in_windows else _whole(events)
+    wanted, found = (_by_window(expected.items()), _by_window(newest.items()))
+    if not ended or (in_windows and scenario.may_be_late):
+        most = {end: n for end, (n, _) in wanted.items()}
+        return problems + [f"window {end} has {n} rows" for end, (n, _) in found.items() if n > most.get(end, 0)]
+    if scenario.random_keys:
+        return problems + _different(wanted, found)
+    return problems + _different(expected, newest)
 
 
 def problems_of_raw(events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:

@@ -12,12 +12,14 @@ from microstream.plan.nodes import (
     Late,
     MapBatches,
     Node,
+    RunningAggregate,
     Sink,
     Sliding,
     Source,
     Tumbling,
     WindowAggregate,
 )
+from microstream.plan.specs import OutputMode
 from microstream.plan.stages import Stages, cut
 from microstream.testing.simulation.broker import Broker
 from microstream.testing.simulation.folder import SimFolder
@@ -26,9 +28,9 @@ from microstream.testing.simulation.scenario import Scenario
 from microstream.testing.simulation.sink import SimSink
 from microstream.testing.simulation.source import EVENTS, SimSource, Topic
 
-__all__ = ["INNER", "LATE", "OUTER", "RAW", "compile_query", "sink_topics"]
+__all__ = ["CHANGES", "INNER", "LATE", "OUTER", "RAW", "compile_query", "sink_topics"]
 
-INNER, OUTER, LATE, RAW = "inner", "outer", "late", "raw"
+INNER, OUTER, LATE, RAW, CHANGES = "inner", "outer", "late", "raw", "changes"
 """Names of the sinks and of their topics."""
 
 FILES = "files"
@@ -62,6 +64,7 @@ def sink_topics(scenario: Scenario) -> tuple[str, ...]:
         OUTER: scenario.outer_us is not None,
         LATE: scenario.late,
         RAW: scenario.raw,
+        CHANGES: bool(scenario.changes),
     }
     return tuple(name for name, there in wanted.items() if there)
 
@@ -71,8 +74,15 @@ def compile_query(
 ) -> Stages:
     """The plan of `scenario`, cut into stages; creates the output topics."""
     rows = _input(scenario, topics)
-    inner = _inner(scenario, rows)
+    grouped = rows
+    if scenario.random_keys:
+        grouped = MapBatches(child=rows, fn=draw_keys, schema=EVENTS, batch_format="arrow")
+    inner = _windows(scenario, grouped, INNER)
     frames: dict[str, Node] = {INNER: inner, RAW: rows, LATE: Late(operator=inner)}
+    if scenario.changes == "running":
+        frames[CHANGES] = RunningAggregate(child=grouped, keys=("key",), aggregates=INNER_AGGREGATES, id=CHANGES)
+    elif scenario.changes == "windows":
+        frames[CHANGES] = _windows(scenario, grouped, CHANGES)
     if scenario.outer_us is not None:
         frames[OUTER] = WindowAggregate(
             child=inner,
@@ -86,7 +96,8 @@ def compile_query(
     for name in sink_topics(scenario):
         broker.create_topic(name, OUT_PARTITIONS)
         spec = SimSink(world=world, broker=broker, topic=name)
-        sinks.append(Sink(child=frames[name], name=name, spec=spec))
+        mode: OutputMode = "update" if name == CHANGES else "append"
+        sinks.append(Sink(child=frames[name], name=name, spec=spec, mode=mode))
     if scenario.files:
         every_us = FILES_EVERY_US if scenario.files == "rolled" else 0
         sinks.append(Sink(child=inner, name=FILES, spec=replace(folder, every_us=every_us)))
@@ -114,14 +125,12 @@ def _window(scenario: Scenario) -> Tumbling | Sliding:
     return Sliding(size_us=scenario.window_us, every_us=scenario.every_us)
 
 
-def _inner(scenario: Scenario, rows: Node) -> WindowAggregate:
-    if scenario.random_keys:
-        rows = MapBatches(child=rows, fn=draw_keys, schema=EVENTS, batch_format="arrow")
+def _windows(scenario: Scenario, rows: Node, id: str) -> WindowAggregate:
     return WindowAggregate(
         child=rows,
         keys=("key",),
         window=_window(scenario),
         on="ts",
         aggregates=INNER_AGGREGATES,
-        id=INNER,
+        id=id,
     )

@@ -32,7 +32,7 @@ from microstream.testing.simulation.host import LaneHost
 from microstream.testing.simulation.kernel import Actor, Faults, Killed, Step, World, WorldClock
 from microstream.testing.simulation.loop import Stuck
 from microstream.testing.simulation.mishaps import Mishap, flip_a_bit, pin_now_and_then, raise_a_zombie, roll_back
-from microstream.testing.simulation.query import INNER, LATE, OUTER, RAW, compile_query, sink_topics
+from microstream.testing.simulation.query import CHANGES, INNER, LATE, OUTER, RAW, compile_query, sink_topics
 from microstream.testing.simulation.scenario import Scenario, draw
 from microstream.testing.simulation.seams import no_garbage_collection, on_this_thread
 from microstream.testing.simulation.sink import rows_of
@@ -326,6 +326,9 @@ class Simulation:
         if s.files:
             refused = self.mishap.refused
             problems += problems_of_folder(self.files, inner, rolled=s.files == "rolled", refused=refused)
+        if s.changes:
+            changes = rows_of(self.broker, CHANGES)
+            problems += oracle.problems_of_changes(s, events, changes, ended=not self.mishap.refused)
         if self.mishap.refused:
             # What was refused cannot be complete; but nothing wrong may have come out.
             problems = [problem for problem in problems if not problem.endswith(" is missing")]

@@ -44,6 +44,8 @@ class Scenario:
         Whether rows also leave the query as they came, and late ones by a sink of their own.
     files
         Whether results of the first window also go to a folder: "each batch", "rolled", or "" for not at all.
+    changes
+        Whether rows that replace one another also come out: of "running" totals, of "windows", or "" for none.
     replicas
         Supervisors that each keep a driver running.
     impatient
@@ -81,6 +83,7 @@ class Scenario:
     calm_after_s: float
     arrivals: tuple[Arrival, ...]
     every_us: int | None = None
+    changes: str = ""
 
     @property
     def may_be_late(self) -> bool:
@@ -130,6 +133,7 @@ def draw(random: Random) -> Scenario:
     if random.random() < 0.25:
         # Drawn last: what else a seed runs stays what it was.
         scenario = replace(scenario, every_us=random.choice((window_us // 5, 2 * SECOND_US, 3 * SECOND_US)))
+    scenario = replace(scenario, changes=random.choice(("", "", "running", "windows")))
     match mishap:
         case "zombie":
             return _haunted(scenario)
