@@ -10,10 +10,13 @@ import pandas as pd
 from microstream.errors import AbsentError, PlanError
 from microstream.later import FRAME as LATER
 from microstream.later import later
+from microstream.plan.aggregates import HOWS
 
 __all__ = ["absent", "absent_column"]
 
 _WINDOW = 'groupby(keys).window(ms.tumbling("1min")).agg(name=(column, how))'
+_TOTAL = f"agg(name=(column, how)) of all rows until now; by time, {_WINDOW}"
+_COUNTS = "groupby(columns).size(), of all rows until now"
 _BATCH = "map_batches(fn), which sees the rows of one batch"
 _BOUNDED = "compute() where the input is finite, head(n) for a look, or a sink"
 _NO_INDEX = "a column: there is no index, and what identifies a row is a column"
@@ -27,11 +30,13 @@ def _for(replacement: str, names: str) -> dict[str, str]:
 
 
 _BOTH: Mapping[str, str] = {
+    **_for(_TOTAL, "agg aggregate all any count describe expanding max mean min nunique std sum var"),
     **_for(
         _WINDOW,
-        "agg aggregate all any corr count cov describe ewm expanding idxmax idxmin kurt kurtosis max mean median min "
-        "mode nlargest nsmallest nunique prod product quantile rolling sem skew std sum value_counts var",
+        "corr cov ewm idxmax idxmin kurt kurtosis median mode nlargest nsmallest prod product quantile rolling sem "
+        "skew",
     ),
+    "value_counts": _COUNTS,
     **_for(_EARLIER, "asof bfill cummax cummin cumprod cumsum diff ffill interpolate pct_change rank shift"),
     **_for(
         _NO_INDEX,
@@ -62,9 +67,9 @@ _BOTH: Mapping[str, str] = {
     "divmod": "// and %",
     "rdivmod": "// and %",
     "drop_duplicates": f"{_WINDOW} by the columns that make a row unique",
-    "duplicated": f"{_WINDOW} by the columns that make a row unique",
+    "duplicated": f"{_COUNTS}, with the columns that make a row unique",
     "combine": "where(), combine_first() or map_batches(fn)",
-    "groupby": "frame.groupby(keys).window(spec)",
+    "groupby": "frame.groupby(keys)",
     "to_period": ".dt.floor() or .dt.strftime(), or a window",
     "to_timestamp": '.astype("datetime64")',
     "iloc": f"[mask] for rows by condition; {_BOUNDED}",
@@ -113,8 +118,8 @@ _COLUMN: Mapping[str, str] = {
     "head": "frame.head(n)",
     "repeat": "frame.map_rows(fn, schema=), which may give several rows for one",
     "to_frame": "frame[[name]]",
-    "unique": _WINDOW,
-    "is_unique": _WINDOW,
+    "unique": _COUNTS,
+    "is_unique": _COUNTS,
     "hasnans": ".isna() row by row",
     "is_monotonic_increasing": _EARLIER,
     "is_monotonic_decreasing": _EARLIER,
@@ -135,9 +140,6 @@ _COLUMN: Mapping[str, str] = {
     "ravel": _BOUNDED,
     "from_arrow": "ms.from_pandas(table.to_pandas())",
 }
-_AGGREGATES = frozenset(
-    ["count", "size", "sum", "min", "max", "mean", "std", "var", "nunique", "quantile", "any", "all"]
-)
 
 
 def absent(name: str, columns: list[str], methods: list[str]) -> Exception:
@@ -160,9 +162,9 @@ def absent_column(name: str, text: str) -> Exception:
     if name.startswith("_") or not (name in _COLUMN or hasattr(pd.Series, name)):
         return AttributeError(f"a column has no attribute {name!r}")
     instead = _COLUMN.get(name, _BATCH)
-    if instead is _WINDOW:
-        how = name if name in _AGGREGATES else "sum"
-        instead = f'a window, frame.groupby(keys).window(ms.tumbling("1min")).agg(name=("column", "{how}"))'
+    if instead in (_TOTAL, _WINDOW):
+        how = name if name in HOWS else "sum"
+        instead = "of the frame, " + instead.replace("(column, how)", f'("column", "{how}")')
     return AbsentError(
         f"{text}: .{name} is not available, for a stream has no whole column, only rows as they come. Instead: "
         f"{instead}."

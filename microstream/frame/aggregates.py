@@ -33,7 +33,7 @@ Wanted: TypeAlias = tuple[str, How] | pd.NamedAgg | Aggregation
 
 
 def agg(column: str, how: How, *, where: Any = None, **params: Any) -> Aggregation:
-    """One output column of `groupby(...).window(...).agg(name=ms.agg(...))`.
+    """One output column of `.agg(name=ms.agg(...))`: of a frame, of `groupby(...)`, or of its windows.
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def agg(column: str, how: How, *, where: Any = None, **params: Any) -> Aggregati
     how
         One of count (not null), size (all rows), sum, min, max, mean, std, var, any, all, first, last (not null, in
         row order: by event time, then source, topic, partition and offset), list (all values in row order, null
-        included), nunique. `list` and `nunique` keep every (different) value until the window closes.
+        included), nunique. `list` and `nunique` keep every (different) value until the window closes, without a window
+        for ever.
     where
         Only rows for which this is true; null counts as false. A condition on columns, a callable that is given the
         pandas frame of a batch, or a `pandas.col`. A group without such rows is still there: its sum is 0, its mean

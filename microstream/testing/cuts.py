@@ -8,6 +8,7 @@ import pandas as pd
 
 from microstream.frame.sources import from_pandas
 from microstream.frame.stream import StreamFrame
+from microstream.plan.modes import default_mode
 
 __all__ = ["check_cuts"]
 
@@ -31,7 +32,7 @@ def check_cuts(
     Parameters
     ----------
     build
-        From the stream of `df` to the frame to check.
+        From the stream of `df` to the frame to check. Of an aggregate without a window the whole result is compared.
     df
         Input, in the order in which it is to come; a few dozen rows are enough, fewer than two show nothing.
     event_time, watermark
@@ -79,4 +80,6 @@ def _result(
     event_time: str | None,
     watermark: str | None,
 ) -> pd.DataFrame:
-    return build(from_pandas(list(parts), event_time=event_time, watermark=watermark)).compute()
+    frame = build(from_pandas(list(parts), event_time=event_time, watermark=watermark))
+    # Which rows changed in a batch depends on the batch; what they come to must not.
+    return frame.compute(output_mode="complete" if default_mode(frame._node) == "update" else None)

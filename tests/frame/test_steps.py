@@ -213,6 +213,10 @@ def test_an_unchanged_plan_passes_the_check_of_cuts() -> None:
     check_cuts(lambda f: f.query("x > 0").groupby("k").window(ms.tumbling("1min")).size(), data, event_time="ts")
 
 
+def test_the_whole_of_an_aggregate_without_a_window_passes_the_check_of_cuts() -> None:
+    check_cuts(lambda f: f.groupby("k").agg(last=("x", "last")), pd.DataFrame({"k": list("abcabc"), "x": range(6)}))
+
+
 @pytest.mark.parametrize(
     "across",
     [
