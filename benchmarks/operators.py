@@ -100,7 +100,7 @@ def _as_they_are(places: Places) -> Callable[[], Places]:
 
 def measured(node: Stateful, stream: list[tuple[Rows, Places]]) -> dict[str, object]:
     """The whole stream through one lane."""
-    state = loaded((), MemoryStore(), node, lo=0, hi=2**64, closed_before_us=BEGINNING_US)
+    state = loaded((), MemoryStore(), node, lo=0, hi=2**64, closed_before_us=BEGINNING_US, watermark_us=BEGINNING_US)
     update_s, step_s, given, rows, slowest_s = 0.0, 0.0, 0, 0, 0.0
     for batch, (found, places) in enumerate(stream):
         began = time.process_time()

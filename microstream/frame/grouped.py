@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, Never, NoReturn, TypeVar
 
+from microstream.clock import duration_us
 from microstream.errors import PlanError
 from microstream.frame.aggregates import Wanted, aggregate_of
 from microstream.later import GROUPS as LATER
@@ -138,9 +140,9 @@ class GroupBy(Groups[F]):
         return RunningAggregate(child=self._node, keys=self._keys, aggregates=aggregates)
 
     def window(
-        self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | None = None
+        self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | timedelta | None = None
     ) -> WindowedGroups[F]:
-        """The groups of each window, whose results are final when it closes.
+        """The groups of each window, whose results are final when it closes, or `allowed_lateness` after that.
 
         Parameters
         ----------
@@ -149,18 +151,28 @@ class GroupBy(Groups[F]):
         on
             Event-time column; the frame's by default.
         allowed_lateness
-            Not in this version: rows later than the watermark allows are in `.late`.
+            How long a window takes more rows after the watermark has passed its end. Its row is emitted then as ever,
+            with `_revision` 0, and each batch that changes it emits it anew with the next number; so key, window and
+            `_revision` come once. Only rows that come later still are in `.late`. The result feeds sinks only.
 
         Raises
         ------
         PlanError
-            The frame has no event time, or `on` is not it.
+            The frame has no event time, or `on` is not it, or `allowed_lateness` is no duration.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> import microstream as ms
+        >>> times = pd.to_datetime(["2026-01-01 12:00:10", "2026-01-01 12:01:30", "2026-01-01 12:00:50"])
+        >>> clicks = ms.from_pandas(pd.DataFrame({"page": "a", "ts": times}), event_time="ts", batches=3)
+        >>> minutes = clicks.groupby("page").window(ms.tumbling("1min"), allowed_lateness="5min")
+        >>> minutes.size()[["page", "window_end", "size", "_revision"]].compute()
+          page          window_end  size  _revision
+        0    a 2026-01-01 12:01:00     1          0
+        1    a 2026-01-01 12:01:00     2          1
+        2    a 2026-01-01 12:02:00     1          0
         """
-        if allowed_lateness is not None:
-            raise PlanError(
-                "window(allowed_lateness=): this version emits each window once. Give the source a longer watermark=, "
-                "or take late rows from .late."
-            )
         if not isinstance(spec, Tumbling | Sliding):
             raise PlanError(
                 f"window({spec!r}): give a window, as in ms.tumbling('1min') or ms.sliding('1min', every='10s')."
@@ -172,7 +184,8 @@ class GroupBy(Groups[F]):
                 "source with event_time= or by with_watermark(column, delay), and keep it: assigning, dropping or "
                 "exploding it unsets event time."
             )
-        return WindowedGroups(self._node, self._keys, self._frame_of, spec, time)
+        lateness_us = 0 if allowed_lateness is None else duration_us(allowed_lateness, argument="allowed_lateness")
+        return WindowedGroups(self._node, self._keys, self._frame_of, spec, time, lateness_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +194,7 @@ class WindowedGroups(Groups[F]):
 
     _window: Tumbling | Sliding
     _on: str
+    _lateness_us: int
 
     @property
     def _text(self) -> str:
@@ -188,7 +202,12 @@ class WindowedGroups(Groups[F]):
 
     def _operator(self, aggregates: tuple[Aggregate, ...]) -> Stateful:
         return WindowAggregate(
-            child=self._node, keys=self._keys, window=self._window, on=self._on, aggregates=aggregates
+            child=self._node,
+            keys=self._keys,
+            window=self._window,
+            on=self._on,
+            aggregates=aggregates,
+            lateness_us=self._lateness_us,
         )
 
 

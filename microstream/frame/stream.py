@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Never, NoReturn, overload
 
 import pandas as pd
@@ -86,7 +87,7 @@ class StreamFrame(Steps, Outputs):
         return GroupBy(self._node, tuple(keys), StreamFrame)
 
     def window(
-        self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | None = None
+        self, spec: Tumbling | Sliding, on: str | None = None, allowed_lateness: str | timedelta | None = None
     ) -> WindowedGroups[StreamFrame]:
         """All rows of each window as one group, for `.agg(...)`; see `GroupBy.window`."""
         return GroupBy(self._node, (), StreamFrame).window(spec, on, allowed_lateness)

@@ -26,7 +26,15 @@ from microstream.operators.nulls import float_rules
 from microstream.operators.order import NOWHERE, Places
 from microstream.operators.window import Windowed
 from microstream.plan.expr import evaluate
-from microstream.plan.nodes import Aggregate, RunningAggregate, Sliding, Stateful, Tumbling, WindowAggregate
+from microstream.plan.nodes import (
+    REVISION,
+    Aggregate,
+    RunningAggregate,
+    Sliding,
+    Stateful,
+    Tumbling,
+    WindowAggregate,
+)
 from microstream.plan.sameness import same_values
 
 # Tables from other workers and from bundles lie wherever their bytes do; Arrow would warn at every aggregation.
@@ -35,8 +43,8 @@ os.environ.setdefault("ACERO_ALIGNMENT_HANDLING", "reallocate")
 __all__ = [
     "END",
     "PANE",
+    "changed",
     "finish",
-    "finish_changed",
     "merge",
     "partial",
     "partial_schema",
@@ -114,8 +122,8 @@ def finish(merged: pa.Table, node: Stateful) -> pa.Table:
     return _sorted(_finished(merged, node), node)
 
 
-def finish_changed(before: pa.Table, after: pa.Table, at: npt.NDArray[np.int64], node: Stateful) -> pa.Table:
-    """As `finish(after)`, without the rows that read as they did before (null equals null).
+def changed(before: pa.Table, after: pa.Table, at: npt.NDArray[np.int64], node: Stateful) -> npt.NDArray[np.bool_]:
+    """Which rows of `after` are new, or read otherwise than before (null equals null).
 
     Parameters
     ----------
@@ -124,13 +132,13 @@ def finish_changed(before: pa.Table, after: pa.Table, at: npt.NDArray[np.int64],
     at
         Row `at[i]` of `after` was row i of `before`; the others are new.
     """
-    old, new = _finished(before, node), _finished(after, node)
     unchanged = np.ones(len(at), np.bool_)
-    for aggregate in node.aggregates:
-        unchanged &= same_values(old.column(aggregate.name), new.column(aggregate.name).take(at))
-    changed = np.ones(new.num_rows, np.bool_)
-    changed[at[unchanged]] = False
-    return _sorted(new if changed.all() else new.filter(pa.array(changed)), node)
+    for fold in _folds(node):
+        old, new = (fold.finish(_state(fold, partials)) for partials in (before, after))
+        unchanged &= same_values(old, new.take(at))
+    found = np.ones(after.num_rows, np.bool_)
+    found[at[unchanged]] = False
+    return found
 
 
 def _finished(merged: pa.Table, node: Stateful) -> pa.Table:
@@ -139,6 +147,8 @@ def _finished(merged: pa.Table, node: Stateful) -> pa.Table:
         ends_us = merged.column(END).to_numpy()
         columns += [pa.array(times_us.view("datetime64[us]")) for times_us in (ends_us - node.window.size_us, ends_us)]
     columns += [fold.finish(_state(fold, merged)) for fold in _folds(node)]
+    if isinstance(node, WindowAggregate) and node.revises:
+        columns.append(merged.column(REVISION))
     return pa.Table.from_arrays(columns, schema=node.schema)
 
 
@@ -170,9 +180,10 @@ def state_schema(node: Stateful) -> pa.Schema:
         As `partial_schema`.
     """
     exchanged = partial_schema(node)
-    if isinstance(node, WindowAggregate) and node.mode != "append":
-        return _schema(node, (END,), _folds(node))
-    return exchanged
+    if isinstance(node, RunningAggregate) or (node.mode == "append" and not node.revises):
+        return exchanged
+    stored = _schema(node, (END,), _folds(node))
+    return stored.append(pa.field(REVISION, pa.int64(), nullable=False)) if node.revises else stored
 
 
 def _marks(node: Stateful) -> tuple[str, ...]:
@@ -213,6 +224,8 @@ def shape(node: Stateful) -> str:
     }
     if isinstance(node, WindowAggregate) and node.mode != "append":
         parts["mode"] = node.mode
+    if isinstance(node, WindowAggregate) and node.revises:
+        parts["revisions"] = True
     return json.dumps(parts, separators=(",", ":"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,10 @@ def event_times_us(table: pa.Table, node: Stateful) -> Times:
     return times + shift if shift else times
 
 
-def split_late(rows: Rows, node: Stateful, watermark_us: int, operator: str) -> tuple[Windowed | None, Rows | None]:
-    """Rows in time, and late rows: those whose window ended at or before the previous batch's watermark.
+def split_late(
+    rows: Rows, node: Stateful, watermark_us: int, operator: str, closed_before_us: int | None = None
+) -> tuple[Windowed | None, Rows | None]:
+    """Rows in time, and late rows: those whose window ended at or before `closed_before_us`.
 
     A row that is late for some of its sliding windows only is in time, and late once per window lost (semantics 12).
     Without windows no row is late.
@@ -88,6 +91,8 @@ def split_late(rows: Rows, node: Stateful, watermark_us: int, operator: str) -> 
         W(N-1) of its input; a row older than that whose window is still open is in time (semantics 10).
     operator
         Its id, for column `_operator`.
+    closed_before_us
+        Windows that ended at or before it take no more rows; None: W(N-1).
 
     Returns
     -------
@@ -99,29 +104,34 @@ def split_late(rows: Rows, node: Stateful, watermark_us: int, operator: str) -> 
     times = event_times_us(rows.table, node)
     if isinstance(node, RunningAggregate):
         return Windowed(rows=rows, end_us=None, at_us=times), None
+    closed_us = watermark_us if closed_before_us is None else closed_before_us
+
+    def lost(rows: Rows, ends: Times) -> Rows:
+        return _late_rows(rows, ends, node, watermark_us, operator)
+
     if isinstance(node.window, Sliding):
-        return _split_sliding(rows, times, node, node.window, watermark_us, operator)
+        return _split_sliding(rows, times, node.window, closed_us, lost)
     ends = window_ends_us(times, node.window)
-    late = ends <= watermark_us
+    late = ends <= closed_us
     if not late.any():
         return Windowed(rows=rows, end_us=ends, at_us=times), None
-    lost = _late_rows(rows.keep(late), ends[late], node, watermark_us, operator)
+    dropped = lost(rows.keep(late), ends[late])
     if late.all():
-        return None, lost
-    return Windowed(rows=rows.keep(~late), end_us=ends[~late], at_us=times[~late]), lost
+        return None, dropped
+    return Windowed(rows=rows.keep(~late), end_us=ends[~late], at_us=times[~late]), dropped
 
 
 def _split_sliding(
-    rows: Rows, times: Times, node: WindowAggregate, window: Sliding, watermark_us: int, operator: str
+    rows: Rows, times: Times, window: Sliding, closed_us: int, lost: Callable[[Rows, Times], Rows]
 ) -> tuple[Windowed | None, Rows | None]:
     panes = window.pane_of(times)
-    first, closed_through = window.first_windows(panes), window.closed_through(watermark_us)
-    lost = np.maximum(np.minimum(window.last_windows(panes), closed_through) - first + 1, 0)
+    first, closed_through = window.first_windows(panes), window.closed_through(closed_us)
+    count = np.maximum(np.minimum(window.last_windows(panes), closed_through) - first + 1, 0)
     late = None
-    if lost.any():
-        which = np.repeat(np.arange(len(lost)), lost)
-        windows = first[which] + np.arange(len(which)) - np.repeat(np.cumsum(lost) - lost, lost)
-        late = _late_rows(rows.take(which), window.window_ends_us(windows), node, watermark_us, operator)
+    if count.any():
+        which = np.repeat(np.arange(len(count)), count)
+        windows = first[which] + np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+        late = lost(rows.take(which), window.window_ends_us(windows))
     used = window.last_windows(panes) > closed_through
     if not used.any():
         return None, late

@@ -1,14 +1,15 @@
-"""Checks of column names, which many nodes need."""
+"""Columns: checks of their names, and what becomes of them, as many nodes need it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from microstream.errors import PlanError
 
-__all__ = ["require_column", "require_distinct", "types_of"]
+__all__ = ["element_field", "require_column", "require_distinct", "types_of"]
 
 
 def require_column(where: str, column: str, schema: pa.Schema) -> None:
@@ -27,3 +28,9 @@ def require_distinct(where: str, names: Sequence[str]) -> None:
 def types_of(schema: pa.Schema) -> dict[str, str]:
     """Column -> type, whether it may be null or not."""
     return {column.name: str(column.type) for column in schema}
+
+
+def element_field(field: pa.Field[Any]) -> pa.Field[Any]:
+    """The column that a column of lists becomes when each element is a row."""
+    kind: Any = field.type
+    return pa.field(field.name, kind.value_type)

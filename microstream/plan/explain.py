@@ -80,6 +80,8 @@ def _state(operator: Operator) -> str:
 
 def _emitted(node: Stateful) -> str:
     which = "key and window" if isinstance(node, WindowAggregate) else "key"
+    if isinstance(node, WindowAggregate) and node.revises:
+        return f"append: each {which} once, and again whenever it changes within {duration(node.lateness_us)}"
     match node.mode:
         case "append":
             return f"append: each {which} once"

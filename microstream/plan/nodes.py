@@ -14,14 +14,15 @@ import pyarrow as pa
 
 from microstream.errors import PlanError
 from microstream.plan.aggregates import Aggregate, aggregate_field
-from microstream.plan.columns import require_column, require_distinct, types_of
+from microstream.plan.columns import element_field, require_column, require_distinct, types_of
 from microstream.plan.expr import Expr
-from microstream.plan.source import TIME, Source
+from microstream.plan.source import TIME, Source, kept_time
 from microstream.plan.specs import OutputMode, SinkSpec
 from microstream.plan.windows import Sliding, Tumbling
 
 __all__ = [
     "LATE_COLUMNS",
+    "REVISION",
     "TIME",
     "Aggregate",
     "Assign",
@@ -47,6 +48,8 @@ __all__ = [
 ]
 
 WINDOW_COLUMNS = ("window_start", "window_end")
+REVISION = "_revision"
+"""Column of rows that are given again: 0, then how often since (semantics 13). Also of the state behind them."""
 LATE_COLUMNS = (
     pa.field("_operator", pa.large_string(), nullable=False),
     pa.field("_watermark", TIME, nullable=False),
@@ -128,7 +131,7 @@ class Explode:
 
     @property
     def schema(self) -> pa.Schema:
-        return pa.schema([_element(field) if field.name in self.columns else field for field in self.child.schema])
+        return pa.schema([element_field(field) if field.name in self.columns else field for field in self.child.schema])
 
     @property
     def event_time(self) -> str | None:
@@ -150,7 +153,7 @@ class MapBatches:
 
     @property
     def event_time(self) -> str | None:
-        return _kept_time(self.child.event_time, self.schema)
+        return kept_time(self.child.event_time, self.schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +170,7 @@ class MapRows:
 
     @property
     def event_time(self) -> str | None:
-        return _kept_time(self.child.event_time, self.schema)
+        return kept_time(self.child.event_time, self.schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +247,7 @@ class WindowAggregate:
 
     `on` is the event-time column of `child`. `id` is the name given by `.named()`, or "" for "kind-ordinal". `mode`
     says when it is emitted: once, when the window closes, or whenever it changed, or with all others in every batch.
+    `lateness_us` is how long rows still count after that; what they change is emitted again.
     """
 
     child: Node
@@ -253,6 +257,7 @@ class WindowAggregate:
     aggregates: tuple[Aggregate, ...]
     id: str = ""
     mode: OutputMode = "append"
+    lateness_us: int = 0
     schema: pa.Schema = field(init=False)
 
     def __post_init__(self) -> None:
@@ -264,12 +269,17 @@ class WindowAggregate:
                 f"window(on={self.on!r}): event time of this frame is {self.child.event_time!r}. Set event_time= "
                 "at the source, and keep the column (assigning or dropping it unsets event time)."
             )
-        names = [*self.keys, *WINDOW_COLUMNS, *(a.name for a in self.aggregates)]
-        require_distinct("agg", names)
         fields = [here.field(key) for key in self.keys]
         fields += [pa.field(name, TIME, nullable=False) for name in WINDOW_COLUMNS]
         fields += [aggregate_field(a, here) for a in self.aggregates]
+        fields += [pa.field(REVISION, pa.int64(), nullable=False)] if self.revises else []
+        require_distinct("agg", [column.name for column in fields])
         object.__setattr__(self, "schema", pa.schema(fields))
+
+    @property
+    def revises(self) -> bool:
+        """Whether a window that was emitted may be emitted again, with a number."""
+        return self.mode == "append" and self.lateness_us > 0
 
     @property
     def event_time(self) -> str | None:
@@ -421,20 +431,15 @@ def _check_groups(where: str, child: Node, keys: tuple[str, ...]) -> None:
             raise PlanError(f"groupby: {key!r} has type {child.schema.field(key).type}; keys must be plain values.")
     if _reads_late(child):
         raise PlanError(f"{where}: rows of .late cannot feed a stateful operator. Send them to a sink.")
-    if any(isinstance(operator, RunningAggregate) for operator in last_operators(child)):
-        raise PlanError(
-            f"{where}: this frame comes from an aggregate without a window, whose rows change from batch to batch and "
-            "are never final, so no other aggregate can take them. Give the first one a window, or aggregate the rows "
-            "themselves."
-        )
-
-
-def _kept_time(column: str | None, schema: pa.Schema) -> str | None:
-    """`column`, if it is still a time in `schema`."""
-    kept = column is not None and column in schema.names and schema.field(column).type == TIME
-    return column if kept else None
-
-
-def _element(field: pa.Field[Any]) -> pa.Field[Any]:
-    kind: Any = field.type
-    return pa.field(field.name, kind.value_type)
+    for operator in last_operators(child):
+        if isinstance(operator, RunningAggregate):
+            raise PlanError(
+                f"{where}: this frame comes from an aggregate without a window, whose rows change from batch to batch "
+                "and are never final, so no other aggregate can take them. Give the first one a window, or aggregate "
+                "the rows themselves."
+            )
+        if operator.lateness_us:
+            raise PlanError(
+                f"{where}: this frame comes from windows with allowed_lateness=, whose rows may come again, so no "
+                "other aggregate can take them. Give the source a longer watermark= instead."
+            )

@@ -11,7 +11,7 @@ from microstream.plan.columns import require_column
 from microstream.plan.processing_time import PROCESSING_TIME
 from microstream.plan.specs import SourceSpec
 
-__all__ = ["TIME", "Source"]
+__all__ = ["TIME", "Source", "kept_time"]
 
 TIME = pa.timestamp("us")
 """Type of event times."""
@@ -55,3 +55,9 @@ class Source:
                     f"source {self.name!r}: event_time={self.event_time!r} has type {kind}, not a time. Declare it as "
                     "'timestamp[ms]' (ISO text) or 'epoch[ms]' (a number) in schema=."
                 )
+
+
+def kept_time(column: str | None, schema: pa.Schema) -> str | None:
+    """`column`, if it is still a time in `schema`."""
+    kept = column is not None and column in schema.names and schema.field(column).type == TIME
+    return column if kept else None

@@ -75,7 +75,7 @@ def describe(node: Node) -> str:
             named = f" {id_}" if id_ else ""
             shown = ", ".join(map(str, aggregates))
             by = f" by {', '.join(keys)}" if keys else ""
-            return f"aggregate{named}{by} in {_window(window)}{_mode(node)}: {shown}"
+            return f"aggregate{named}{by} in {_window(window)}{_lateness(node)}{_mode(node)}: {shown}"
         case RunningAggregate(id=id_, keys=keys, aggregates=aggregates):
             named = f" {id_}" if id_ else ""
             by = f" by {', '.join(keys)}" if keys else ""
@@ -108,6 +108,10 @@ def canonical_text(sinks: tuple[Sink, ...]) -> str:
 def _mode(node: Stateful) -> str:
     """What is said of an output mode; plans that append read as they always did."""
     return "" if node.mode == "append" else f", {node.mode}"
+
+
+def _lateness(node: WindowAggregate) -> str:
+    return f" and {duration(node.lateness_us)} more" if node.lateness_us else ""
 
 
 def _window(window: Tumbling | Sliding) -> str:

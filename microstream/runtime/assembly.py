@@ -17,8 +17,9 @@ from microstream.checkpoint.manifest import (
     SinkState,
     SourceState,
 )
+from microstream.clock import minus
 from microstream.errors import InternalError
-from microstream.plan.nodes import Source
+from microstream.plan.nodes import Source, WindowAggregate
 from microstream.plan.stages import Operator
 from microstream.runtime.planning import Slice, is_last
 from microstream.runtime.publishing import after_batch
@@ -28,6 +29,7 @@ from microstream.runtime.watermark import advance_source, is_finished, operator_
 __all__ = [
     "Watermarks",
     "assemble",
+    "closed_before",
     "ledger_after",
     "outbox_of",
     "receipt_problems",
@@ -86,6 +88,16 @@ def watermarks_after(before: Watermarks, operators: Sequence[Operator], sources:
     return tuple((o.id, operator_watermark(previous[o.id], o.sources, by_name)) for o in operators)
 
 
+def closed_before(head: Manifest, watermarks: Watermarks, operators: Sequence[Operator]) -> Watermarks:
+    """Before what windows of operators that allow lateness take no more rows, once `watermarks` were reached.
+
+    Windows that were closed for good under a smaller lateness stay so (semantics 38).
+    """
+    reached, held = dict(watermarks), {state.id: state.closed_before_us for state in head.operators}
+    lateness = {o.id: o.node.lateness_us for o in operators if isinstance(o.node, WindowAggregate)}
+    return tuple((id_, max(held[id_], minus(reached[id_], us))) for id_, us in lateness.items() if us)
+
+
 def unsealed(receipts: Sequence[StageReceipt]) -> tuple[str, ...]:
     """Parts that receipts announce and no bundle holds: such an attempt cannot be committed."""
     stored = _stored(receipts)
@@ -139,6 +151,7 @@ def assemble(
     slice_: Slice,
     sources: tuple[SourceState, ...],
     watermarks: Watermarks,
+    operators: Sequence[Operator],
     receipts: Sequence[StageReceipt],
     sinks: tuple[SinkState, ...],
     now_us: int,
@@ -147,7 +160,7 @@ def assemble(
     if slice_.batch != head.batch + 1:
         raise InternalError(f"batch {slice_.batch} cannot follow batch {head.batch}", batch=slice_.batch)
     outbox = dict(outbox_of(slice_, receipts))
-    reached = dict(watermarks)
+    reached, closed_us = dict(watermarks), dict(closed_before(head, watermarks, operators))
     finished = head.finished or (is_finished(sources) and is_last(slice_.sources, slice_.finished))
     time_us = slice_.batch_time_us
     return replace(
@@ -161,14 +174,19 @@ def assemble(
         batch_time_us=time_us,
         written_us=now_us,
         sources=sources,
-        operators=tuple(_operator(state, reached[state.id], slice_.batch, receipts) for state in head.operators),
+        operators=tuple(
+            _operator(state, reached[state.id], closed_us.get(state.id), slice_.batch, receipts)
+            for state in head.operators
+        ),
         sinks=tuple(
             after_batch(sink, slice_.batch, outbox.get(sink.name), time_us=time_us, last=finished) for sink in sinks
         ),
     )
 
 
-def _operator(state: OperatorState, watermark_us: int, batch: int, receipts: Sequence[StageReceipt]) -> OperatorState:
+def _operator(
+    state: OperatorState, watermark_us: int, closed_us: int | None, batch: int, receipts: Sequence[StageReceipt]
+) -> OperatorState:
     stored = _stored(receipts)
     ends = (*state.lane_starts[1:], HASH_SPACE)
     dropped: set[tuple[int, int]] = set()
@@ -193,8 +211,8 @@ def _operator(state: OperatorState, watermark_us: int, batch: int, receipts: Seq
                 )
     kept = tuple(run for run in state.runs if (run.batch, run.lo) not in dropped)
     added.sort(key=lambda run: run.lo)
-    closed = max(state.closed_before_us, watermark_us)
-    return replace(state, watermark_us=watermark_us, closed_before_us=closed, runs=(*kept, *added))
+    closed_us = max(state.closed_before_us, watermark_us) if closed_us is None else closed_us
+    return replace(state, watermark_us=watermark_us, closed_before_us=closed_us, runs=(*kept, *added))
 
 
 def _parts(receipt: StageReceipt) -> list[str]:

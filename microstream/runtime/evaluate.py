@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -18,6 +19,8 @@ from microstream.plan.stages import Operator, Stage
 from microstream.state.lanes import split
 
 __all__ = ["Leaving", "evaluate"]
+
+NOT_LATER: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +44,7 @@ def evaluate(
     lane_starts: Sequence[int],
     instances: Instances,
     places: Callable[[], Places] = lambda: NOWHERE,
+    closed_before: Mapping[str, int] = NOT_LATER,
 ) -> Leaving:
     """Run all steps of `stage` in order.
 
@@ -59,6 +63,8 @@ def evaluate(
         Classes of the plan, instantiated.
     places
         Where the rows that enter stand in the row order.
+    closed_before
+        Operator id -> before what windows take no more rows, where that is not W(N-1).
     """
     leaving = Leaving()
     rows: list[Rows | None] = []
@@ -67,7 +73,9 @@ def evaluate(
 
     def feed(operator: Operator, found: Rows | None) -> None:
         windowed, lost = (
-            (None, None) if found is None else split_late(found, operator.node, late[operator.id], operator.id)
+            (None, None)
+            if found is None
+            else split_late(found, operator.node, late[operator.id], operator.id, closed_before.get(operator.id))
         )
         late_of[operator.id] = lost
         leaving.late_rows[operator.id] = len(lost) if lost is not None else 0

@@ -22,13 +22,17 @@ __all__ = ["AttemptRecord", "lane_ranges", "stage_tasks"]
 
 @dataclass(slots=True, kw_only=True)
 class AttemptRecord:
-    """One attempt. `placed[lane]` is the worker of a lane; `late` is W(N-1), `closing` W(N) once level 0 is in."""
+    """One attempt. `placed[lane]` is the worker of a lane; `late` is W(N-1), `closing` W(N) once level 0 is in.
+
+    `closed_before` belongs to `late`; see `StageTask`.
+    """
 
     attempt: Attempt
     slice: Slice
     placed: tuple[str, ...]
     late: Watermarks
     began_us: int
+    closed_before: Watermarks = ()
     closing: Watermarks = ()
     sources: tuple[SourceState, ...] = ()
     out: dict[tuple[int, int], StageTask] = field(default_factory=dict)
@@ -143,6 +147,7 @@ def stage_tasks(record: AttemptRecord, stages: Stages, level: int, base_at: tupl
                 closing=record.closing if level else (),
                 base_at=base_at,
                 seal_after=share,
+                closed_before=record.closed_before,
             )
         )
     return tasks

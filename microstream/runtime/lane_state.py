@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from microstream.checkpoint.manifest import Run
 from microstream.checkpoint.store import ObjectStore
-from microstream.clock import END_US
-from microstream.operators.aggregate import finish, finish_changed, merge, shrinks, state_schema
+from microstream.clock import BEGINNING_US, END_US
+from microstream.operators.aggregate import changed, finish, merge, shrinks, state_schema
 from microstream.plan.nodes import RunningAggregate, Sliding, Stateful, WindowAggregate
 from microstream.runtime.task import RunPart
 from microstream.state import lane, panes, upserts
@@ -39,6 +39,7 @@ def advance(
     """Take in a batch's partials, and close or forget windows; see `state.lane.step` and `state.upserts.step`."""
     fold = partial(merge, node=node)
     if isinstance(state, UpsertState):
+        lateness_us = node.lateness_us if isinstance(node, WindowAggregate) else 0
         slides = isinstance(node, WindowAggregate) and isinstance(node.window, Sliding)
         if delta is not None and isinstance(node, WindowAggregate) and isinstance(node.window, Sliding):
             delta = per_window(delta, node.window, after_us=state.closed_before_us)
@@ -46,10 +47,12 @@ def advance(
             state,
             delta,
             _identity(node),
+            mode=node.mode,
             watermark_us=watermark_us,
+            lateness_us=lateness_us,
             batch=batch,
             merge=fold,
-            evicts=_evicts(node),
+            changed=partial(changed, node=node),
             most_runs=most_runs,
             unique=unique and not slides,
         )
@@ -72,37 +75,43 @@ def advance(
 
 def emitted(done: LaneStep, node: Stateful) -> pa.Table | None:
     """Rows of `node` that a batch gives by its output mode, sorted; None for none."""
-    if isinstance(done, Step):
-        return None if done.closed is None else finish(done.closed, node)
-    if node.mode == "complete":
-        return standing(done.state, node)
-    if done.touched is None:
-        return None
-    before = done.replaced
-    if before is None:
-        return finish(done.touched, node)
-    changed = finish_changed(before.table, done.touched, before.at, node)
-    return changed if changed.num_rows else None
+    rows = done.closed if isinstance(done, Step) else done.given
+    return None if rows is None else finish(rows, node)
 
 
 def standing(state: LaneState, node: Stateful) -> pa.Table | None:
     """Rows of `node` as they would be emitted if the input ended here; None for none."""
     if isinstance(state, UpsertState):
-        after_us = state.closed_before_us if _evicts(node) else None
-        rows = current(state, _identity(node), after_us=after_us)
+        keeps = isinstance(node, RunningAggregate) or node.mode == "complete"
+        rows = current(state, _identity(node), after_us=BEGINNING_US if keeps else state.closed_before_us)
         return None if rows is None else finish(rows, node)
     last = 1 + max((run.batch for run in state.runs), default=0)
     return emitted(advance(state, None, node, watermark_us=END_US, batch=last, most_runs=2 + len(state.runs)), node)
 
 
 def loaded(
-    runs: Sequence[Run], store: ObjectStore, node: Stateful, *, lo: int, hi: int, closed_before_us: int
+    runs: Sequence[Run],
+    store: ObjectStore,
+    node: Stateful,
+    *,
+    lo: int,
+    hi: int,
+    closed_before_us: int,
+    watermark_us: int,
 ) -> LaneState:
     """State of a lane as a manifest names it; see `state.loading`."""
     schema = state_schema(node)
-    if isinstance(node, RunningAggregate) or node.mode != "append":
-        identity = _identity(node)
-        return load_upserts(runs, store, identity, lo=lo, hi=hi, closed_before_us=closed_before_us, schema=schema)
+    if isinstance(node, RunningAggregate) or node.mode != "append" or node.revises:
+        return load_upserts(
+            runs,
+            store,
+            _identity(node),
+            lo=lo,
+            hi=hi,
+            closed_before_us=closed_before_us,
+            watermark_us=watermark_us,
+            schema=schema,
+        )
     return load(
         runs,
         store,
@@ -126,8 +135,3 @@ def run_part(run: LaneRun | UpsertRun, node: Stateful) -> RunPart:
 
 def _identity(node: Stateful) -> Identity:
     return Identity(keys=node.keys, windowed=isinstance(node, WindowAggregate))
-
-
-def _evicts(node: Stateful) -> bool:
-    """Whether windows are forgotten when they end (semantics 20)."""
-    return isinstance(node, WindowAggregate) and node.mode == "update"

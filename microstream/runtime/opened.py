@@ -251,7 +251,8 @@ def _standing(state: OperatorState, node: Stateful, store: ObjectStore) -> pa.Ta
     finished = [node.schema.empty_table()]
     bounds = (*state.lane_starts, HASH_SPACE)
     for lo, hi in pairwise(bounds):
-        held = loaded(state.runs, store, node, lo=lo, hi=hi, closed_before_us=state.closed_before_us)
+        times_us = {"closed_before_us": state.closed_before_us, "watermark_us": state.watermark_us}
+        held = loaded(state.runs, store, node, lo=lo, hi=hi, **times_us)
         rows = standing(held, node)
         if rows is not None:
             finished.append(rows)

@@ -16,6 +16,7 @@ from microstream.plan.nodes import Source
 from microstream.runtime.assembly import (
     Watermarks,
     assemble,
+    closed_before,
     ledger_after,
     outbox_of,
     receipt_problems,
@@ -306,6 +307,7 @@ class Pipeline:
             slice=slice_,
             placed=self._placed,
             late=late,
+            closed_before=closed_before(manifest, late, self._query.stages.operators),
             began_us=self._ports.clock.now_us(),
         )
 
@@ -319,6 +321,7 @@ class Pipeline:
                 slice_=slice_,
                 sources=record.sources,
                 watermarks=record.closing,
+                operators=self._query.stages.operators,
                 receipts=record.receipts,
                 sinks=self._delivery.state.sinks,
                 now_us=self._ports.clock.now_us(),

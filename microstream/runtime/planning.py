@@ -231,7 +231,7 @@ def closes_something(
     for operator in plan:
         state = held[operator.id]
         moved = operator_watermark(state.watermark_us, operator.sources, after)
-        if any(_closes(run, operator.node, state.closed_before_us, moved) for run in state.runs):
+        if any(_closes(run, operator.node, state.watermark_us, moved) for run in state.runs):
             return True
     return False
 

@@ -186,6 +186,7 @@ class LaneWorker:
                 lane_starts(task.lanes),
                 self._instances,
                 lambda: self._places(task, incoming, entering),
+                dict(task.closed_before),
             )
         except UserFunctionFailed as caught:
             failure = caught
@@ -345,6 +346,7 @@ class LaneWorker:
             lo=bounds[task.lane],
             hi=bounds[task.lane + 1],
             closed_before_us=kept.closed_before_us,
+            watermark_us=kept.watermark_us,
         )
 
     def _remember(self, operator: str, lane: int, attempt: Attempt, base: LaneState, state: LaneState) -> None:

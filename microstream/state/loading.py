@@ -85,6 +85,7 @@ def load_upserts(
     lo: int,
     hi: int,
     closed_before_us: int,
+    watermark_us: int,
     schema: pa.Schema,
 ) -> UpsertState:
     """As `load`, of an operator whose rows are replaced; `schema` is that of its rows."""
@@ -94,7 +95,7 @@ def load_upserts(
         )
         for run, table in _read(runs, store, lo, hi, schema)
     )
-    return UpsertState(lo=lo, closed_before_us=closed_before_us, runs=loaded)
+    return UpsertState(lo=lo, closed_before_us=closed_before_us, watermark_us=watermark_us, runs=loaded)
 
 
 def _read(runs: Sequence[Run], store: ObjectStore, lo: int, hi: int, schema: pa.Schema) -> list[tuple[Run, pa.Table]]:

@@ -7,7 +7,7 @@ candidates, the identity decides. A batch writes the rows that it touched, in fu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeAlias
@@ -16,19 +16,26 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from microstream.clock import END_US
+from microstream.clock import BEGINNING_US, END_US, minus
+from microstream.plan.nodes import REVISION
 from microstream.plan.sameness import same_values
+from microstream.plan.specs import OutputMode
 from microstream.state.hashing import HASH_BITS, Hashes, hash_keys
 from microstream.state.lane import END, Merge
 from microstream.state.tiers import MOST, tier
 
-__all__ = ["Identity", "Replaced", "UpsertRun", "UpsertState", "UpsertStep", "current", "step"]
+__all__ = ["Identity", "UpsertRun", "UpsertState", "UpsertStep", "current", "step"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
+Truths: TypeAlias = npt.NDArray[np.bool_]
+Changed: TypeAlias = Callable[[pa.Table, pa.Table, Ints], Truths]
+"""(rows before a batch, rows after it, where the former are among the latter) -> which of the latter read otherwise."""
+
 Sorted: TypeAlias = tuple[pa.Table, Hashes]
 """Rows by ascending hash, and their hashes."""
 
 NOTHING: Final = np.zeros(0, np.int64)
+NO_ROWS: Final = np.zeros(0, np.bool_)
 
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)
 """Spreads the ends of windows over all bits of a hash: 2**64 / golden ratio, which is odd."""
@@ -57,7 +64,7 @@ class Identity:
             return hashes
         return hashes + table.column(END).to_numpy().view(np.uint64) * _SPREAD
 
-    def same(self, left: pa.Table, at: Ints, right: pa.Table, other: Ints) -> npt.NDArray[np.bool_]:
+    def same(self, left: pa.Table, at: Ints, right: pa.Table, other: Ints) -> Truths:
         """Whether row `at[i]` of `left` and row `other[i]` of `right` are one."""
         same = np.ones(len(at), np.bool_)
         for name in self.names:
@@ -120,6 +127,16 @@ class UpsertRun:
         """Rows held, those that newer runs replaced included."""
         return self.table.num_rows
 
+    def between(self, after_us: int, until_us: int) -> Sorted | None:
+        """Rows of windows that end after `after_us` and at or before `until_us`; None for none."""
+        if not self.rows or self.max_end_us <= after_us or self.min_end_us > until_us:
+            return None
+        if self.min_end_us > after_us and self.max_end_us <= until_us:
+            return self.table, self.hashes
+        ends = self.table.column(END).to_numpy()
+        wanted = (ends > after_us) & (ends <= until_us)
+        return (self.table.filter(pa.array(wanted)), self.hashes[wanted]) if wanted.any() else None
+
     def find(self, wanted: pa.Table, hashes: Hashes, identity: Identity) -> tuple[Ints, Ints]:
         """Which rows of `wanted`, whose hashes ascend, are in the run, and where: at most one each."""
         if not self.rows:
@@ -140,11 +157,13 @@ class UpsertRun:
 class UpsertState:
     """Everything one lane of one operator remembers between two batches: `runs` in order of (batch, lo).
 
-    Rows of windows that end at or before `closed_before_us` do not count, unless the operator keeps them.
+    Windows that end at or before `closed_before_us` take no more rows; unless the operator keeps them, theirs do not
+    count. Those that end at or before `watermark_us` have closed, which is later by the lateness that is allowed.
     """
 
     lo: int
     closed_before_us: int
+    watermark_us: int
     runs: tuple[UpsertRun, ...] = ()
 
     @property
@@ -159,14 +178,6 @@ class UpsertState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Replaced:
-    """Rows as they were before a batch: row i is now row `at[i]` of what the batch touched."""
-
-    table: pa.Table
-    at: Ints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UpsertStep:
     """What one batch does to a lane.
 
@@ -174,10 +185,8 @@ class UpsertStep:
     ----------
     state
         After the batch.
-    touched
-        The rows that the batch changed or added, as they are now; None when there are none.
-    replaced
-        Those of them that there were before.
+    given
+        Rows that the operator emits by its output mode; None for none.
     added
         The one run to store, also the newest of `state`; None when the batch leaves none.
     dropped
@@ -185,8 +194,7 @@ class UpsertStep:
     """
 
     state: UpsertState
-    touched: pa.Table | None
-    replaced: Replaced | None
+    given: pa.Table | None
     added: UpsertRun | None
     dropped: tuple[tuple[int, int], ...]
 
@@ -196,16 +204,19 @@ def step(
     delta: pa.Table | None,
     identity: Identity,
     *,
+    mode: OutputMode,
     watermark_us: int,
+    lateness_us: int = 0,
     batch: int,
     merge: Merge,
-    evicts: bool,
+    changed: Changed,
     most_runs: int = MOST,
     unique: bool = False,
 ) -> UpsertStep:
-    """Take in a batch's partials, and forget the windows that end at or before `watermark_us`, if `evicts`.
+    """Take in a batch's partials, and forget windows that take no more rows, unless all are wanted in every batch.
 
-    The cost is that of the rows that come, and of those that are due for merging, never of all held.
+    The cost is that of the rows that come, and of those that are due for merging, never of all held; but for whole
+    results, and for windows that close while they may change, whose ends are looked for in all rows.
 
     Parameters
     ----------
@@ -213,46 +224,95 @@ def step(
         After the previous batch; not changed.
     delta
         Partials of the batch for this lane, in any order, also several per identity; None for none.
+    mode
+        "update" gives the rows that changed, "complete" all there are; "append" those of windows that close and, with
+        the next number in column `REVISION`, those that changed after that (semantics 13).
     watermark_us
         W(N) of the operator's input; it never falls.
+    lateness_us
+        How long windows take rows after they closed.
     batch
         Id of the batch, greater than that of any run.
     merge
+        Of the operator.
+    changed
         Of the operator.
     most_runs
         How many runs the lane may have.
     unique
         Whether `delta` has one row per identity.
     """
-    gone_us = watermark_us if evicts else None
-    alive = tuple(run for run in state.runs if gone_us is None or run.max_end_us > gone_us)
-    touched, replaced, fresh = None, None, None
+    closed_before_us = max(state.closed_before_us, minus(watermark_us, lateness_us))
+    gone_us = closed_before_us if identity.windowed and mode != "complete" else None
+    fresh, news = None, NO_ROWS
     if delta is not None and delta.num_rows:
-        run = partial(UpsertRun.of, identity=identity, batch=batch, lo=state.lo, level=0)
-        fresh = run(delta if unique else merge(delta))
-        before = _before(state.runs, fresh, identity)
-        if before is not None:
-            fresh = run(merge(pa.concat_tables([fresh.table, before[0]])))
-            # Merging moves rows.
-            _, at = fresh.find(*before, identity)
-            replaced = Replaced(table=before[0], at=at)
-        touched = fresh.table
+        fresh, news = _folded(state, delta if unique else merge(delta), identity, batch, merge, changed, mode)
+    alive = tuple(run for run in state.runs if gone_us is None or run.max_end_us > gone_us)
     added, kept = _add(alive, fresh, identity, gone_us, most_runs)
     runs = kept if added is None else (*kept, added)
+    match mode:
+        case "update":
+            given = [] if fresh is None else [fresh.table.filter(pa.array(news))]
+        case "complete":
+            given = [part.table for part in (_newest(runs, identity),) if part is not None]
+        case "append":
+            given = _revised(state, fresh, news, identity, watermark_us)
     names = {run.key for run in runs}
     return UpsertStep(
-        state=replace(state, closed_before_us=max(state.closed_before_us, watermark_us), runs=runs),
-        touched=touched,
-        replaced=replaced,
+        state=replace(state, closed_before_us=closed_before_us, watermark_us=watermark_us, runs=runs),
+        given=pa.concat_tables(given) if any(table.num_rows for table in given) else None,
         added=added,
         dropped=tuple(run.key for run in state.runs if run.key not in names),
     )
 
 
-def current(state: UpsertState, identity: Identity, *, after_us: int | None = None) -> pa.Table | None:
-    """All rows as they are now, of windows that end after `after_us` (None: of all); None where there are none."""
+def current(state: UpsertState, identity: Identity, *, after_us: int = BEGINNING_US) -> pa.Table | None:
+    """All rows as they are now, of windows that end after `after_us`; None where there are none."""
     newest = _newest(state.runs, identity, after_us)
     return None if newest is None else newest.table
+
+
+def _folded(
+    state: UpsertState,
+    partials: pa.Table,
+    identity: Identity,
+    batch: int,
+    merge: Merge,
+    changed: Changed,
+    mode: OutputMode,
+) -> tuple[UpsertRun, Truths]:
+    """The run of a batch: rows that it touched, as they are now; and which of them are new or read otherwise."""
+    run = partial(UpsertRun.of, identity=identity, batch=batch, lo=state.lo, level=0)
+    fresh = run(partials)
+    before = _before(state.runs, fresh, identity)
+    news, numbers = np.ones(fresh.rows, np.bool_), np.zeros(fresh.rows, np.int64)
+    if before is not None:
+        old, hashes = before
+        fresh = run(merge(pa.concat_tables([fresh.table, old.select(fresh.table.column_names)])))
+        # Merging moves rows.
+        _, at = fresh.find(old, hashes, identity)
+        news = changed(old, fresh.table, at)
+        if mode == "append":
+            again = news[at] & (old.column(END).to_numpy() <= state.watermark_us)
+            numbers[at] = old.column(REVISION).to_numpy() + again
+    if mode == "append":
+        column = pa.field(REVISION, pa.int64(), nullable=False)
+        fresh = replace(fresh, table=fresh.table.append_column(column, pa.array(numbers)))
+    return fresh, news
+
+
+def _revised(
+    state: UpsertState, fresh: UpsertRun | None, news: Truths, identity: Identity, watermark_us: int
+) -> list[pa.Table]:
+    """Rows of windows that close now, and those that changed since theirs had closed."""
+    closing = _newest(
+        (*state.runs, *(() if fresh is None else (fresh,))), identity, state.watermark_us, until_us=watermark_us
+    )
+    found = [] if closing is None else [closing.table]
+    if fresh is not None:
+        closed = fresh.table.column(END).to_numpy() <= state.watermark_us
+        found.append(fresh.table.filter(pa.array(news & closed)))
+    return found
 
 
 def _before(runs: Sequence[UpsertRun], wanted: UpsertRun, identity: Identity) -> Sorted | None:
@@ -280,9 +340,10 @@ def _add(
     if fresh is None or (gone_us is not None and fresh.max_end_us <= gone_us):
         return None, runs
     swallowed, level = _due(runs, fresh, most_runs)
-    if not swallowed and (gone_us is None or fresh.min_end_us > gone_us):
+    after_us = BEGINNING_US if gone_us is None else gone_us
+    if not swallowed and fresh.min_end_us > after_us:
         return replace(fresh, level=level), runs
-    joined = _newest([*(runs[at] for at in swallowed), fresh], identity, gone_us)
+    joined = _newest([*(runs[at] for at in swallowed), fresh], identity, after_us)
     kept = tuple(run for at, run in enumerate(runs) if at not in swallowed)
     return (None if joined is None else replace(joined, batch=fresh.batch, lo=fresh.lo, level=level)), kept
 
@@ -296,18 +357,16 @@ def _due(runs: tuple[UpsertRun, ...], fresh: UpsertRun, most_runs: int) -> tuple
     return tier(levels, most_runs - 1)
 
 
-def _newest(runs: Sequence[UpsertRun], identity: Identity, gone_us: int | None) -> UpsertRun | None:
-    """One run of the newest row of each identity, without windows that end at or before `gone_us`."""
+def _newest(
+    runs: Sequence[UpsertRun], identity: Identity, after_us: int = BEGINNING_US, *, until_us: int = END_US
+) -> UpsertRun | None:
+    """One run of the newest row of each identity, of windows that end after `after_us` and at or before `until_us`."""
     # Newest first: of equal identities the first one stays, also after a stable sort.
-    joined = _joined([(run.table, run.hashes) for run in reversed(runs) if run.rows])
+    joined = _joined([part for run in reversed(runs) if (part := run.between(after_us, until_us)) is not None])
     if joined is None:
         return None
     table, hashes = joined
     counts = _firsts(table, hashes, identity)
-    if gone_us is not None:
-        counts &= table.column(END).to_numpy() > gone_us
-    if not counts.any():
-        return None
     if not counts.all():
         table, hashes = table.filter(pa.array(counts)), hashes[counts]
     return UpsertRun.of(table, identity, batch=runs[-1].batch, lo=runs[-1].lo, level=0, hashes=hashes)
@@ -322,7 +381,7 @@ def _joined(parts: Sequence[Sorted]) -> Sorted | None:
     return pa.concat_tables([table for table, _ in parts]).take(order), hashes[order]
 
 
-def _firsts(table: pa.Table, hashes: Hashes, identity: Identity) -> npt.NDArray[np.bool_]:
+def _firsts(table: pa.Table, hashes: Hashes, identity: Identity) -> Truths:
     """Which rows, whose hashes ascend, are the first of their identity."""
     counts = np.ones(len(hashes), np.bool_)
     at = np.flatnonzero(hashes[1:] == hashes[:-1])

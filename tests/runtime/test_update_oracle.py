@@ -32,7 +32,12 @@ some = st.lists(st.sampled_from(ALL), min_size=1, max_size=4, unique=True)
 
 
 def standing(
-    batches: Sequence[Sequence[Row]], spec: Spec | None, delay: int, aggregates: Sequence[Aggregate], keyed: bool
+    batches: Sequence[Sequence[Row]],
+    spec: Spec | None,
+    delay: int,
+    aggregates: Sequence[Aggregate],
+    keyed: bool,
+    lateness: int = 0,
 ) -> list[Standing]:
     """All groups after each batch; late rows, of which there are none without windows, are left out."""
     found, watermark = [], -math.inf
@@ -40,7 +45,7 @@ def standing(
     for batch in batches:
         for row in batch:
             for end in (None,) if spec is None else ends_of(row[2], spec):
-                if end is None or end > watermark:
+                if end is None or end + lateness > watermark:
                     groups[row[0] if keyed else 0, end].append(row)
         watermark = max([watermark, *(row[2] - delay for row in batch)])
         found.append(
@@ -52,6 +57,14 @@ def standing(
             }
         )
     return found
+
+
+def watermarks(batches: Sequence[Sequence[Row]], delay: int) -> list[float]:
+    """W(-1), W(0) and so on; the input ends with the last batch."""
+    reached = [-math.inf]
+    for batch in batches:
+        reached.append(max([reached[-1], *(row[2] - delay for row in batch)]))
+    return [*reached[:-1], math.inf]
 
 
 def as_records(groups: Standing, spec: Spec | None, keyed: bool) -> list[dict[str, Any]]:
@@ -67,11 +80,13 @@ def changed(before: Standing, after: Standing) -> Standing:
     return {group: values for group, values in after.items() if group not in before or before[group] != values}
 
 
-def operator(child: Source, spec: Spec | None, aggregates: Sequence[Aggregate], keyed: bool) -> Any:
+def operator(child: Source, spec: Spec | None, aggregates: Sequence[Aggregate], keyed: bool, lateness: int = 0) -> Any:
     by = ("key",) if keyed else ()
     if spec is None:
         return RunningAggregate(child=child, keys=by, aggregates=tuple(aggregates))
-    return WindowAggregate(child=child, keys=by, window=spec, on="at", aggregates=tuple(aggregates))
+    return WindowAggregate(
+        child=child, keys=by, window=spec, on="at", aggregates=tuple(aggregates), lateness_us=lateness
+    )
 
 
 @pytest.mark.parametrize("mode", ["update", "complete"])
@@ -81,6 +96,7 @@ def operator(child: Source, spec: Spec | None, aggregates: Sequence[Aggregate], 
     spec=specs,
     aggregates=some,
     delay=st.integers(0, 30),
+    lateness=st.sampled_from([0, 5, 40]),
     keyed=st.booleans(),
     lanes=st.integers(1, 3),
     data=st.data(),
@@ -91,14 +107,15 @@ def test_lanes_and_restarts_find_what_was_found_anew_after_each_batch(
     spec: Spec | None,
     aggregates: list[Aggregate],
     delay: int,
+    lateness: int,
     keyed: bool,
     lanes: int,
     data: st.DataObject,
 ) -> None:
-    node = operator(frames(*batches, delay_us=delay), spec, aggregates, keyed)
+    node = operator(frames(*batches, delay_us=delay), spec, aggregates, keyed, lateness)
     addresses = tuple("abc"[:lanes])
     cluster = Cluster(cut((Sink(child=node, name="out", spec=MemorySink(), mode=mode),)), addresses)
-    wanted = standing(batches, spec, delay, aggregates, keyed)
+    wanted = standing(batches, spec, delay, aggregates, keyed, lateness)
 
     before: Standing = {}
     for after in wanted:
@@ -109,6 +126,55 @@ def test_lanes_and_restarts_find_what_was_found_anew_after_each_batch(
         shown = after if mode == "complete" else changed(before, after)
         assert_same(emitted, as_records(shown, spec, keyed))
         before = after
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    batches=batches_of_rows,
+    spec=windows(),
+    aggregates=some,
+    delay=st.integers(0, 30),
+    lateness=st.integers(1, 60),
+    keyed=st.booleans(),
+    lanes=st.integers(1, 3),
+    data=st.data(),
+)
+def test_windows_that_closed_come_again_with_the_next_number_when_they_change(
+    batches: list[list[Row]],
+    spec: Spec,
+    aggregates: list[Aggregate],
+    delay: int,
+    lateness: int,
+    keyed: bool,
+    lanes: int,
+    data: st.DataObject,
+) -> None:
+    node = operator(frames(*batches, delay_us=delay), spec, aggregates, keyed, lateness)
+    addresses = tuple("abc"[:lanes])
+    late = Late(operator=node)
+    cluster = Cluster(to_memory(out=node, late=late), addresses)
+    wanted = standing(batches, spec, delay, aggregates, keyed, lateness)
+    reached = watermarks(batches, delay)
+
+    before: Standing = {}
+    numbers: dict[Group, int] = {}
+    lost = 0
+    for at, after in enumerate(wanted):
+        for address in data.draw(st.sets(st.sampled_from(addresses)), label="workers that forget everything"):
+            cluster.start(address)
+        published = cluster.published(cluster.batch())
+        emitted = records(published["out"]) if "out" in published else []
+        lost += published["late"].num_rows if "late" in published else 0
+        closed = {group: values for group, values in after.items() if group[1] <= reached[at + 1]}  # type: ignore[operator]
+        opened = {group for group in closed if group[1] > reached[at]}  # type: ignore[operator]
+        shown = {
+            group: values for group, values in closed.items() if group in opened or group in changed(before, after)
+        }
+        numbers |= {group: numbers.get(group, -1) + 1 for group in shown}
+        assert_same(emitted, as_records({g: {**v, "_revision": numbers[g]} for g, v in shown.items()}, spec, keyed))
+        before = after
+    ends = [(end, reached[at]) for at, batch in enumerate(batches) for row in batch for end in ends_of(row[2], spec)]
+    assert lost == sum(end + lateness <= watermark for end, watermark in ends)
 
 
 @settings(deadline=None, max_examples=40)

@@ -16,7 +16,15 @@ from microstream.checkpoint.memory import MemoryStore
 from microstream.connectors.memory.source import PARTITION
 from microstream.connectors.protocol import Range
 from microstream.plan.stages import Stages
-from microstream.runtime.assembly import assemble, ledger_after, outbox_of, receipt_problems, unsealed, watermarks_after
+from microstream.runtime.assembly import (
+    assemble,
+    closed_before,
+    ledger_after,
+    outbox_of,
+    receipt_problems,
+    unsealed,
+    watermarks_after,
+)
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job
 from microstream.runtime.flight import AttemptRecord, stage_tasks
 from microstream.runtime.planning import Slice, finished_partitions
@@ -100,7 +108,14 @@ class Cluster:
             batch_time_us=slice_.batch_time_us,
         )
         late = tuple((o.id, o.watermark_us) for o in self.head.operators)
-        return AttemptRecord(attempt=attempt, slice=slice_, placed=self.addresses, late=late, began_us=0)
+        return AttemptRecord(
+            attempt=attempt,
+            slice=slice_,
+            placed=self.addresses,
+            late=late,
+            closed_before=closed_before(self.head, late, self.stages.operators),
+            began_us=0,
+        )
 
     def tasks(self, record: AttemptRecord, level: int) -> list[StageTask]:
         """The tasks of a level; those of the levels below must have been taken in."""
@@ -135,6 +150,7 @@ class Cluster:
             slice_=record.slice,
             sources=record.sources,
             watermarks=record.closing,
+            operators=self.stages.operators,
             receipts=record.receipts,
             sinks=tuple(replace(s, published_through=self.head.batch, pending=()) for s in self.head.sinks),
             now_us=0,

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from microstream.checkpoint.bundle import Bundle
 from microstream.checkpoint.manifest import HASH_SPACE, Run
 from microstream.checkpoint.memory import MemoryStore
-from microstream.clock import BEGINNING_US
+from microstream.clock import BEGINNING_US, minus
 from microstream.errors import CheckpointError
+from microstream.plan.nodes import REVISION
+from microstream.plan.specs import OutputMode
 from microstream.state.lane import END
 from microstream.state.lanes import lane_ranges, lane_starts, rescale, split
 from microstream.state.loading import load_upserts
@@ -52,11 +54,11 @@ def summed(partials: pa.Table, identity: Identity) -> pa.Table:
     return found.rename_columns([*identity.names, "sum"]).take(order).cast(schema_of(identity))
 
 
-def by_group(table: pa.Table | None, identity: Identity) -> dict[Group, int]:
-    """The sum of each group, of which there is one row."""
+def by_group(table: pa.Table | None, identity: Identity, column: str = "sum") -> dict[Group, int]:
+    """`column` of each group, of which there is one row."""
     if table is None:
         return {}
-    found = {tuple(row[name] for name in identity.names): row["sum"] for row in table.to_pylist()}
+    found = {tuple(row[name] for name in identity.names): row[column] for row in table.to_pylist()}
     assert len(found) == table.num_rows
     return found
 
@@ -66,18 +68,27 @@ class Lanes:
     """Lanes of an operator with the list of runs of a manifest and a store, and beside them what they should hold."""
 
     identity: Identity
-    evicts: bool
+    mode: OutputMode = "update"
+    lateness_us: int = 0
     lanes: int = 1
     most_runs: int = 64
     batch: int = 0
     watermark_us: int = BEGINNING_US
+    closed_before_us: int = BEGINNING_US
     runs: tuple[Run, ...] = ()
     store: MemoryStore = field(default_factory=MemoryStore)
     states: list[UpsertState] = field(default_factory=list)
     model: dict[Group, int] = field(default_factory=dict)
+    revisions: dict[Group, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.reload(self.lanes)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of what is stored."""
+        schema = schema_of(self.identity)
+        return schema.append(pa.field(REVISION, pa.int64(), nullable=False)) if self.mode == "append" else schema
 
     def reload(self, lanes: int) -> None:
         """Forget what is in memory, and begin again with so many lanes."""
@@ -86,20 +97,13 @@ class Lanes:
         self.states = [self.loaded(lo, hi) for lo, hi in lane_ranges(lane_starts(lanes))]
 
     def loaded(self, lo: int, hi: int) -> UpsertState:
-        return load_upserts(
-            self.runs,
-            self.store,
-            self.identity,
-            lo=lo,
-            hi=hi,
-            closed_before_us=self.watermark_us,
-            schema=schema_of(self.identity),
-        )
+        times_us = {"closed_before_us": self.closed_before_us, "watermark_us": self.watermark_us}
+        return load_upserts(self.runs, self.store, self.identity, lo=lo, hi=hi, schema=self.schema, **times_us)
 
     def run(self, rows: Sequence[Row], watermark_us: int = BEGINNING_US) -> list[UpsertStep]:
-        """One batch; rows of windows that ended before it are late, and not for the state."""
+        """One batch; rows of windows that took no more rows before it are late, and not for the state."""
         watermark_us = max(watermark_us, self.watermark_us)
-        mine = [row for row in rows if not self.identity.windowed or row[2] > self.watermark_us]
+        mine = [row for row in rows if not self.identity.windowed or row[2] > self.closed_before_us]
         before = dict(self.model)
         for row in mine:
             group = (row[0], row[1], row[2]) if self.identity.windowed else (row[0], row[1])
@@ -108,8 +112,9 @@ class Lanes:
         parts = split(delta, KEYS, lane_starts(self.lanes), bits=self.identity.bits)
         done = [self._advance(lane, part, watermark_us) for lane, part in enumerate(parts)]
         self._check(done, before, watermark_us)
-        if self.evicts:
-            self.model = {group: total for group, total in self.model.items() if group[2] > watermark_us}
+        self.closed_before_us = max(self.closed_before_us, minus(watermark_us, self.lateness_us))
+        if self.mode != "complete" and self.identity.windowed:
+            self.model = {group: total for group, total in self.model.items() if group[2] > self.closed_before_us}
         self.watermark_us = watermark_us
         self.batch += 1
         return done
@@ -118,7 +123,7 @@ class Lanes:
         """All rows as they are now."""
         found: dict[Group, int] = {}
         for state in self.states:
-            after_us = state.closed_before_us if self.evicts else None
+            after_us = BEGINNING_US if self.mode == "complete" else state.closed_before_us
             mine = by_group(current(state, self.identity, after_us=after_us), self.identity)
             assert not found.keys() & mine.keys()
             found |= mine
@@ -130,15 +135,26 @@ class Lanes:
         columns = list(zip(*chosen, strict=True)) or [()] * len(schema)
         return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
 
+    def _changed(self, before: pa.Table, after: pa.Table, at: Any) -> Any:
+        """As an operator would say it, after a look at what it was told."""
+        names = list(self.identity.names)
+        assert after.take(at).select(names).equals(before.select(names))
+        assert len(set(at.tolist())) == before.num_rows
+        news = np.ones(after.num_rows, np.bool_)
+        news[at] = after.column("sum").to_numpy()[at] != before.column("sum").to_numpy()
+        return news
+
     def _advance(self, lane: int, part: pa.Table, watermark_us: int) -> UpsertStep:
         done = step(
             self.states[lane],
             part,
             self.identity,
+            mode=self.mode,
             watermark_us=watermark_us,
+            lateness_us=self.lateness_us,
             batch=self.batch,
             merge=bind(summed, identity=self.identity),
-            evicts=self.evicts,
+            changed=self._changed,
             most_runs=self.most_runs,
         )
         self.states[lane] = done.state
@@ -158,36 +174,47 @@ class Lanes:
         return Run(segment=segment, batch=done.added.batch, level=done.added.level, lo=lo, hi=hi, **ends)
 
     def _check(self, done: list[UpsertStep], before: dict[Group, int], watermark_us: int) -> None:
-        touched: dict[Group, int] = {}
+        given: dict[Group, int] = {}
+        numbers: dict[Group, int] = {}
         for one in done:
-            touched |= by_group(one.touched, self.identity)
-            if one.replaced is not None:
-                assert one.touched is not None
-                now = one.touched.take(one.replaced.at).select(list(self.identity.names))
-                assert now.equals(one.replaced.table.select(list(self.identity.names)))
-                assert by_group(one.replaced.table, self.identity).items() <= before.items()
-        replaced = sum(0 if one.replaced is None else one.replaced.table.num_rows for one in done)
+            given |= by_group(one.given, self.identity)
+            if self.mode == "append" and one.given is not None:
+                numbers |= by_group(one.given, self.identity, REVISION)
         changed = {group: total for group, total in self.model.items() if before.get(group) != total}
-        assert touched == changed
-        assert replaced == len(changed.keys() & before.keys())
+        match self.mode:
+            case "update":
+                assert given == changed
+            case "complete":
+                assert given == self.model
+            case "append":
+                again = {group for group in changed if group[2] <= self.watermark_us}
+                closing = {group for group in self.model if self.watermark_us < group[2] <= watermark_us}
+                assert given == {group: self.model[group] for group in again | closing}
+                self.revisions |= {group: self.revisions.get(group, -1) + 1 for group in given}
+                assert numbers == {group: self.revisions[group] for group in given}
 
 
-def oracle_of(data: st.DataObject, *, windowed: bool, evicts: bool, bits: int) -> Lanes:
-    return Lanes(
+@pytest.mark.parametrize(
+    ("windowed", "mode"),
+    [(False, "update"), (False, "complete"), (True, "update"), (True, "complete"), (True, "append")],
+)
+@settings(deadline=None, max_examples=60)
+@given(batches=batches_of_rows, bits=st.sampled_from([64, 4, 0]), lateness_us=st.integers(0, 30), data=st.data())
+def test_rows_are_those_of_a_dictionary_for_any_cut_lanes_hashes_reloads_and_merges(
+    windowed: bool,
+    mode: OutputMode,
+    batches: list[list[Row]],
+    bits: int,
+    lateness_us: int,
+    data: st.DataObject,
+) -> None:
+    lanes = Lanes(
         identity=Identity(keys=KEYS, windowed=windowed, bits=bits),
-        evicts=evicts,
+        mode=mode,
+        lateness_us=lateness_us if windowed else 0,
         lanes=data.draw(st.integers(1, 3), label="lanes"),
         most_runs=data.draw(st.sampled_from([2, 3, 64]), label="most runs"),
     )
-
-
-@pytest.mark.parametrize(("windowed", "evicts"), [(False, False), (True, False), (True, True)])
-@settings(deadline=None, max_examples=60)
-@given(batches=batches_of_rows, bits=st.sampled_from([64, 4, 0]), data=st.data())
-def test_rows_are_those_of_a_dictionary_for_any_cut_lanes_hashes_reloads_and_merges(
-    windowed: bool, evicts: bool, batches: list[list[Row]], bits: int, data: st.DataObject
-) -> None:
-    lanes = oracle_of(data, windowed=windowed, evicts=evicts, bits=bits)
 
     for batch in batches:
         lanes.run(batch, data.draw(st.integers(-5, 45), label="watermark") if windowed else BEGINNING_US)
@@ -201,7 +228,7 @@ def test_rows_are_those_of_a_dictionary_for_any_cut_lanes_hashes_reloads_and_mer
 
 
 def test_windows_that_end_leave_the_manifest_without_being_read() -> None:
-    lanes = Lanes(identity=Identity(keys=KEYS, windowed=True), evicts=True)
+    lanes = Lanes(identity=Identity(keys=KEYS, windowed=True))
     lanes.run([("a", 1.5, 10, 1), ("b", 1.5, 10, 1)], 5)
     lanes.run([("a", 1.5, 20, 1)], 5)
     listed = [run.batch for run in lanes.runs]
@@ -213,18 +240,18 @@ def test_windows_that_end_leave_the_manifest_without_being_read() -> None:
     assert [run.batch for run in lanes.runs] == [1]
 
 
-def test_a_row_of_a_window_that_ends_in_the_same_batch_is_touched_and_not_stored() -> None:
-    lanes = Lanes(identity=Identity(keys=KEYS, windowed=True), evicts=True)
+def test_a_row_of_a_window_that_ends_in_the_same_batch_is_given_and_not_stored() -> None:
+    lanes = Lanes(identity=Identity(keys=KEYS, windowed=True))
 
     (done,) = lanes.run([("a", 1.5, 10, 1)], 10)
 
-    assert done.touched is not None
-    assert done.touched.num_rows == 1
+    assert done.given is not None
+    assert done.given.num_rows == 1
     assert done.added is None
 
 
 def test_keys_that_change_in_every_batch_do_not_pile_up() -> None:
-    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False), evicts=False)
+    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False))
     everyone: list[Row] = [(f"user-{at}", 1.5, 0, 1) for at in range(50)]
 
     held = []
@@ -237,7 +264,7 @@ def test_keys_that_change_in_every_batch_do_not_pile_up() -> None:
 
 
 def test_the_newest_of_two_colliding_identities_is_found_of_each() -> None:
-    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False, bits=0), evicts=False)
+    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False, bits=0))
     for value in range(3):
         lanes.run([(word, 1.5, 0, 10**value) for word in ("a", "b", "c")])
 
@@ -245,7 +272,7 @@ def test_the_newest_of_two_colliding_identities_is_found_of_each() -> None:
 
 
 def test_a_state_of_other_columns_is_refused() -> None:
-    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False), evicts=False)
+    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False))
     lanes.run([("a", 1.5, 0, 1)])
     lanes.identity = replace(lanes.identity, windowed=True)
 
