@@ -139,6 +139,16 @@ def test_the_head_of_what_changes() -> None:
         (lambda f: to_topic(by_auction(f)), "Name the columns that identify a row, as in key="),
         (lambda f: to_topic(by_auction(f), key="auction", delivery="at_least_once"), "with an old value"),
         (lambda f: f.to_memory(output_mode="complete"), "there is none here"),
+        (lambda f: f.window(ms.tumbling("1min"), allowed_lateness="soon"), "allowed_lateness='soon' is not a duration"),
+        (lambda f: f.window(ms.tumbling("1min"), allowed_lateness="-1s"), "must be zero or more"),
+        (
+            lambda f: f.window(ms.tumbling("1min"), allowed_lateness="1s").size().agg(n=("size", "sum")),
+            "whose rows may come again",
+        ),
+        (
+            lambda f: f.window(ms.tumbling("1min"), allowed_lateness="1s").agg(_revision=("price", "sum")),
+            "two output columns are named '_revision'",
+        ),
         (lambda f: f.to_memory(output_mode="replace"), "must be one of 'append', 'update', 'complete'"),
         (lambda f: by_auction(f).groupby("n").agg(auctions=("auction", "size")), "never final"),
         (lambda f: by_auction(f).agg(auctions=("auction", "size")), "never final"),
@@ -180,6 +190,53 @@ def test_the_state_is_there_to_open(tmp_path: Path) -> None:
 
     assert checkpoint.state("totals").sort_values("auction").values.tolist() == [[1, 3, 30], [2, 1, 20], [3, 1, 1]]
     assert len(checkpoint.state("minutes")) == 4
+
+
+def late_clicks() -> ms.StreamFrame:
+    """One row per batch: the third and fifth come after their minute, the fifth too late for five minutes."""
+    at = pd.to_datetime("2026-01-01 12:00") + pd.to_timedelta([10, 90, 50, 600, 20], unit="s")
+    return ms.from_pandas(pd.DataFrame({"page": "a", "ts": at}), event_time="ts", batches=5)
+
+
+def test_windows_that_closed_come_again_while_lateness_is_allowed() -> None:
+    minutes = late_clicks().groupby("page").window(ms.tumbling("1min"), allowed_lateness="5min").size()
+    closed, late = ms.compute(minutes, minutes.late)
+
+    ends = (closed["window_end"] - pd.Timestamp("2026-01-01 12:00")).dt.total_seconds() / 60
+    found = list(zip(ends, closed["size"], closed["_revision"], strict=True))
+    assert found == [(1, 1, 0), (1, 2, 1), (2, 1, 0), (11, 1, 0)]
+    assert late["_window_end"].tolist() == [pd.Timestamp("2026-01-01 12:01")]
+    assert late["_watermark"].tolist() == [pd.Timestamp("2026-01-01 12:10")]
+
+
+def test_in_update_mode_lateness_adds_no_revision() -> None:
+    minutes = late_clicks().window(ms.tumbling("1min"), allowed_lateness="5min").size()
+
+    found = minutes.compute(output_mode="update")
+
+    assert list(found.columns) == ["window_start", "window_end", "size", "_batch"]
+    assert found[["size", "_batch"]].values.tolist() == [[1, 0], [2, 2], [1, 1], [1, 3]]
+
+
+@pytest.mark.parametrize("lateness", [None, "0s", pd.Timedelta(0)])
+def test_no_lateness_is_no_revision(lateness: Any) -> None:
+    minutes = late_clicks().window(ms.tumbling("1min"), allowed_lateness=lateness).size()
+
+    assert "_revision" not in minutes.columns
+
+
+def test_revisions_go_to_files(tmp_path: Path) -> None:
+    minutes = late_clicks().window(ms.sliding("2min", every="1min"), allowed_lateness="5min").size()
+    query = minutes.to_parquet(str(tmp_path / "out")).start(
+        checkpoint=str(tmp_path / "checkpoint"), trigger=ms.available_now()
+    )
+    query.await_termination()
+
+    found = ms.open_parquet(str(tmp_path / "out")).to_table().to_pandas()
+
+    expected = minutes.compute()
+    order = ["window_end", "_revision"]
+    assert found.sort_values(order)["size"].tolist() == expected.sort_values(order)["size"].tolist()
 
 
 def test_another_mode_needs_another_state(tmp_path: Path) -> None:

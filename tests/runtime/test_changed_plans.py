@@ -152,3 +152,34 @@ def test_a_change_that_is_neither_drop_nor_reset_is_refused_before_anything_star
 
     with pytest.raises(ms.PlanError, match="'visits' is to be 'forget': say 'drop' or 'reset'"):
         visits(tmp_path / "in", "10s").to_memory().start(on_change={"visits": "forget"})  # type: ignore[dict-item]
+
+
+def test_lateness_that_grows_opens_nothing_that_was_closed_for_good(client: Client, tmp_path: Path) -> None:
+    folder, checkpoint = tmp_path / "in", tmp_path / "ck"
+
+    def run(lateness: str) -> tuple[list[list[Any]], list[int]]:
+        seen = ms.read_files(
+            folder, format="json", schema={"user": "str", "at": "timestamp[ms]"}, event_time="at", watch=True
+        )
+        totals = seen.groupby("user").window(ms.tumbling("1s"), allowed_lateness=lateness).size().named("totals")
+        query = ms.start(
+            totals.to_memory("out"),
+            totals.late.to_memory("late"),
+            checkpoint=checkpoint,
+            trigger=ms.available_now(),
+            client=client,
+        )
+        query.await_termination()
+        table = query.table("out")
+        rows = [[f"{end:%S}", size, number] for _, _, end, size, number in table.to_numpy()]
+        return sorted(rows), sorted(query.table("late")["at"].dt.second)
+
+    write(folder, "1.json", ("ann", 1), ("ann", 40))
+    assert run("10s") == ([["02", 1, 0]], [])
+    write(folder, "2.json", ("ann", 1), ("ann", 20), ("ann", 33), ("ann", 34))
+
+    # Windows that ended by 30 were given up with 10 s: the one that ended at 2 must not come a second time.
+    assert run("50s") == ([["34", 1, 0], ["35", 1, 0]], [1, 20])
+
+    write(folder, "3.json", ("ann", 33))
+    assert run("50s") == ([["34", 2, 1]], [])

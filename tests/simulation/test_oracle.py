@@ -119,6 +119,17 @@ def test_a_row_is_late_or_used_once_for_each_window_that_slides_over_it() -> Non
     assert oracle.problems_of_late([event], rows, [late, late], 30, 10)
 
 
+@pytest.mark.parametrize(("numbers", "right"), [([0, 1, 2], True), ([1], False), ([0, 0], False), ([0, 2], False)])
+def test_revisions_are_numbered_from_0(numbers: list[int], right: bool) -> None:
+    scenario, events, _ = exact_run(0)
+    scenario = replace(scenario, changes="revisions")
+    group, totals = next(iter(oracle.windows(events, scenario.window_us, scenario.every_us).items()))
+    row = {"key": group.key, "window_end": group.end_us, **totals._asdict()}
+    rows = [{**row, "n": 1 + at, "_revision": number} for at, number in enumerate(numbers)]
+
+    assert (oracle.problems_of_changes(scenario, events, rows, ended=False) == []) is right
+
+
 @given(seed=st.integers(0, 10_000), in_windows=st.booleans(), random_keys=st.booleans())
 @settings(deadline=None, max_examples=20)
 def test_rows_that_replace_one_another_must_grow_and_end_right(seed: int, in_windows: bool, random_keys: bool) -> None:

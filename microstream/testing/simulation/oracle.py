@@ -171,7 +171,9 @@ def problems_of_changes(
         if group in newest and totals.n <= newest[group].n:
             problems.append(f"{group} had {newest[group].n} rows and then {totals.n}")
         newest[group] = totals
-    in_windows = scenario.changes == "windows"
+    in_windows = scenario.changes != "running"
+    if scenario.changes == "revisions":
+        problems += _misnumbered(rows)
     expected = windows(events, scenario.window_us, scenario.every_us) if in_windows else _whole(events)
     wanted, found = (_by_window(expected.items()), _by_window(newest.items()))
     if not ended or (in_windows and scenario.may_be_late):
@@ -180,6 +182,18 @@ def problems_of_changes(
     if scenario.random_keys:
         return problems + _different(wanted, found)
     return problems + _different(expected, newest)
+
+
+def _misnumbered(rows: Iterable[Row]) -> list[str]:
+    """Rows of one group are numbered from 0."""
+    following: dict[Group, int] = defaultdict(int)
+    problems = []
+    for row in rows:
+        group, _ = _totals(row)
+        if row["_revision"] != following[group]:
+            problems.append(f"{group} has revision {row['_revision']} after {following[group] - 1}")
+        following[group] = row["_revision"] + 1
+    return problems
 
 
 def problems_of_raw(events: Sequence[SimEvent], rows: Sequence[Row]) -> list[str]:

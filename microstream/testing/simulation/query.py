@@ -36,6 +36,9 @@ INNER, OUTER, LATE, RAW, CHANGES = "inner", "outer", "late", "raw", "changes"
 FILES = "files"
 FILES_EVERY_US = 5_000_000
 
+LATENESS_US = 4_000_000
+"""Less than rows come late, where they do."""
+
 OUT_PARTITIONS = 2
 
 INNER_AGGREGATES = (
@@ -81,8 +84,9 @@ def compile_query(
     frames: dict[str, Node] = {INNER: inner, RAW: rows, LATE: Late(operator=inner)}
     if scenario.changes == "running":
         frames[CHANGES] = RunningAggregate(child=grouped, keys=("key",), aggregates=INNER_AGGREGATES, id=CHANGES)
-    elif scenario.changes == "windows":
-        frames[CHANGES] = _windows(scenario, grouped, CHANGES)
+    elif scenario.changes:
+        lateness_us = LATENESS_US if scenario.changes == "revisions" else 0
+        frames[CHANGES] = replace(_windows(scenario, grouped, CHANGES), lateness_us=lateness_us)
     if scenario.outer_us is not None:
         frames[OUTER] = WindowAggregate(
             child=inner,
@@ -96,7 +100,8 @@ def compile_query(
     for name in sink_topics(scenario):
         broker.create_topic(name, OUT_PARTITIONS)
         spec = SimSink(world=world, broker=broker, topic=name)
-        mode: OutputMode = "update" if name == CHANGES else "append"
+        replaces = name == CHANGES and scenario.changes != "revisions"
+        mode: OutputMode = "update" if replaces else "append"
         sinks.append(Sink(child=frames[name], name=name, spec=spec, mode=mode))
     if scenario.files:
         every_us = FILES_EVERY_US if scenario.files == "rolled" else 0

@@ -45,7 +45,8 @@ class Scenario:
     files
         Whether results of the first window also go to a folder: "each batch", "rolled", or "" for not at all.
     changes
-        Whether rows that replace one another also come out: of "running" totals, of "windows", or "" for none.
+        Whether rows that replace one another also come out: of "running" totals, of "windows" or, as "revisions", of
+        windows that closed; "" for none.
     replicas
         Supervisors that each keep a driver running.
     impatient
@@ -133,7 +134,7 @@ def draw(random: Random) -> Scenario:
     if random.random() < 0.25:
         # Drawn last: what else a seed runs stays what it was.
         scenario = replace(scenario, every_us=random.choice((window_us // 5, 2 * SECOND_US, 3 * SECOND_US)))
-    scenario = replace(scenario, changes=random.choice(("", "", "running", "windows")))
+    scenario = replace(scenario, changes=random.choice(("", "", "", "running", "windows", "revisions")))
     match mishap:
         case "zombie":
             return _haunted(scenario)
