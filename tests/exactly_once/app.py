@@ -1,4 +1,4 @@
-"""The program under test, as a user would write it: bids from Kafka to two topics, exactly once.
+"""The program under test, as a user would write it: bids from Kafka to three topics, exactly once.
 
 SIGTERM stops the query in order. An error of the query is the last line of stderr, and the exit code 1.
 """
@@ -33,6 +33,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--topic", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--out2", required=True)
+    parser.add_argument("--out3", required=True)
     parser.add_argument("--checkpoint", required=True)
     parser.add_argument("--lanes", type=int, default=2)
     parser.add_argument("--max-records", type=int, default=None)
@@ -64,9 +65,12 @@ def start(args: argparse.Namespace) -> ms.StreamingQuery:
         .named("counts")
     )
     busiest = counts.window(ms.tumbling("1min")).agg(most=("n", "max"), all=("n", "sum")).named("busiest")
+    paid = bids[bids["price"] > 0]
+    totals = paid.groupby(key).agg(n=("price", "size"), total=("price", "sum"), top=("price", "max")).named("totals")
     return ms.start(
         counts.to_kafka(args.out, key=key, name="out"),
         busiest.to_kafka(args.out2, name="out2"),
+        totals.to_kafka(args.out3, key=key, name="out3"),
         name="bids",
         checkpoint=args.checkpoint,
         trigger=TRIGGERS[args.trigger](),

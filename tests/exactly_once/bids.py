@@ -54,7 +54,7 @@ class Bids:
     def produce_end(self, broker: Broker, topic: str) -> None:
         """Append one bid per partition that is so late in event time that all windows of the others close.
 
-        Its own window never does, so it is in no result.
+        Its own window never does, and its price is 0, which totals leave out: so it is in no result.
         """
         at_ms = BEGIN_MS + self.span_ms + MARKER_AHEAD_MS
         value = f'{{"auction":{MARKER_AUCTION},"price":0,"dateTime":{at_ms}}}'.encode()

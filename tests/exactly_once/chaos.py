@@ -45,6 +45,7 @@ class Site:
     topic: str
     out: str
     out2: str
+    out3: str
     folder: Path
     options: tuple[str, ...]
 
@@ -56,6 +57,7 @@ class Site:
             topic=topic or unique("bids"),
             out=unique("counts"),
             out2=unique("busiest"),
+            out3=unique("totals"),
             folder=folder,
             options=options,
         )
@@ -64,6 +66,7 @@ class Site:
             broker.create_topic(site.topic, partitions=PARTITIONS)
         broker.create_topic(site.out, partitions=2)
         broker.create_topic(site.out2, partitions=1)
+        broker.create_topic(site.out3, partitions=2)
         return site
 
     @property
@@ -74,7 +77,7 @@ class Site:
     def arguments(self) -> tuple[str, ...]:
         return (
             *("--bootstrap", self.broker.bootstrap_servers, "--checkpoint", str(self.checkpoint)),
-            *("--topic", self.topic, "--out", self.out, "--out2", self.out2),
+            *("--topic", self.topic, "--out", self.out, "--out2", self.out2, "--out3", self.out3),
             *self.options,
         )
 

@@ -102,7 +102,7 @@ def test_a_function_that_draws_keys_at_random_counts_each_bid_once(
         query.strike([kill_driver, kill_worker] * (-(-scale.driver_kills // 2)))
         query.finish()
 
-    assert_conserved(published(broker, site.out, site.out2, key="lot"), scale.bids)
+    assert_conserved(published(broker, site.out, site.out2, site.out3, key="lot"), scale.bids)
 
 
 @pytest.mark.skipif(not FULL, reason="takes half an hour: set MICROSTREAM_CHAOS=full")
@@ -140,7 +140,7 @@ def site_of(broker: Broker, scale: Scale, folder: Path, *options: str) -> Site:
 
 
 def published_at(site: Site) -> Results:
-    return published(site.broker, site.out, site.out2, key="auction")
+    return published(site.broker, site.out, site.out2, site.out3, key="auction")
 
 
 def kill_driver(query: Supervised) -> None:
