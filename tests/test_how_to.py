@@ -26,6 +26,7 @@ PAGES = [
     "how-to/production",
     "how-to/read-files",
     "how-to/read-kafka",
+    "how-to/totals",
     "how-to/windows",
     "how-to/write",
 ]
