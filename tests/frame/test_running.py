@@ -87,6 +87,12 @@ def test_the_whole_result_of(write: Callable[[ms.StreamFrame], ms.StreamFrame], 
     assert write(bids()).compute(output_mode="complete").values.tolist() == expected
 
 
+def test_rows_of_no_aggregate_are_all_new() -> None:
+    found = bids(2)[["auction"]].compute(output_mode="update")
+
+    assert sorted(found.values.tolist()) == [[1, 0], [1, 1], [1, 1], [2, 0], [3, 1]]
+
+
 def test_windows_in_update_mode_give_what_changed_before_they_close() -> None:
     found = in_minutes(bids()).compute(output_mode="update")
 
@@ -182,7 +188,8 @@ def test_windows_that_feed_another_aggregate_cannot_change() -> None:
 
 def test_the_state_is_there_to_open(tmp_path: Path) -> None:
     totals, minutes = by_auction(bids()).named("totals"), in_minutes(bids()).named("minutes")
-    sinks = totals.to_memory("totals"), minutes.to_memory("minutes", output_mode="complete")
+    held = bids().window(ms.tumbling("1min"), allowed_lateness="1h").size().named("held")
+    sinks = totals.to_memory("totals"), minutes.to_memory("minutes", output_mode="complete"), held.to_memory("held")
     query = ms.start(*sinks, checkpoint=str(tmp_path), trigger=ms.available_now())
     query.await_termination()
 
@@ -190,6 +197,7 @@ def test_the_state_is_there_to_open(tmp_path: Path) -> None:
 
     assert checkpoint.state("totals").sort_values("auction").values.tolist() == [[1, 3, 30], [2, 1, 20], [3, 1, 1]]
     assert len(checkpoint.state("minutes")) == 4
+    assert checkpoint.state("held")[["size", "_revision"]].empty  # the input has ended
 
 
 def late_clicks() -> ms.StreamFrame:

@@ -16,6 +16,7 @@ from microstream.connectors.protocol import Range
 from microstream.errors import InternalError
 from microstream.runtime.assembly import (
     assemble,
+    closed_before,
     ledger_after,
     outbox_of,
     receipt_problems,
@@ -359,3 +360,31 @@ def test_lanes_that_are_published_together_are_lane_0_in_a_stable_order() -> Non
     [only] = batch.lanes
     in_order = [stored(level, lane, "sink:out", 2).segment for level, lane in ((0, 0), (1, 0), (1, 1))]
     assert (only.lane, only.chunks, list(only.segments)) == (0, (2, 4, 6), in_order)
+
+
+@given(
+    reached=st.lists(st.integers(-100, 100), min_size=1, max_size=5).map(sorted),
+    lateness_us=st.integers(1, 50),
+    floor_us=st.integers(-100, 100),
+    committed=st.integers(0, 4),
+)
+def test_before_what_windows_take_no_more_rows_does_not_depend_on_which_batch_is_committed(
+    reached: list[int], lateness_us: int, floor_us: int, committed: int
+) -> None:
+    late = to_memory(out=replace(totals(ROWS, id="totals"), lateness_us=lateness_us))
+
+    def after(head: Manifest, watermark_us: int) -> int:
+        [(_, closed_us)] = closed_before(head, (("totals", watermark_us),), late.operators)
+        return closed_us
+
+    head = with_closed(started(late), floor_us)
+    for watermark_us in reached[:committed]:
+        head = with_closed(head, after(head, watermark_us))
+
+    assert after(head, reached[-1]) == max(floor_us, reached[-1] - lateness_us)
+    assert after(head, END_US) == END_US
+    assert closed_before(head, (("totals", 5),), PLAN.operators) == ()
+
+
+def with_closed(head: Manifest, closed_before_us: int) -> Manifest:
+    return replace(head, operators=(replace(head.operators[0], closed_before_us=closed_before_us),))

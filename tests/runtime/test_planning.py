@@ -223,6 +223,13 @@ def test_a_partition_that_falls_asleep_closes_the_windows_that_waited_for_it() -
     assert not closes_something(empty_slice(slow, fast), NODES, PLAN.operators, [waiting(5, (40, 60))])
 
 
+def test_a_window_that_closed_and_takes_more_rows_makes_no_batch_due() -> None:
+    asleep = empty_slice(line("slow", 9, 5, Status.ACTIVE), line("fast", 9, 50, Status.ACTIVE), idle=("slow",))
+    closed = replace(waiting(45, (40, 40)), closed_before_us=5)
+
+    assert not closes_something(asleep, NODES, PLAN.operators, [closed])
+
+
 def test_the_end_of_all_input_is_a_batch_of_its_own_even_if_nothing_waits() -> None:
     end = empty_slice(line("a", 9, 5, Status.ACTIVE), finished=("a",))
     after_the_end = empty_slice(line("a", 9, 5, Status.FINISHED), finished=("a",))
