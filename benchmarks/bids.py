@@ -160,6 +160,13 @@ def expected_totals(count: int, *, window_ms: int, watermark_ms: int) -> pl.Data
     return totals.cast(pl.Int64).sort("auction", "end_ms")
 
 
+def expected_running_totals(count: int) -> pl.DataFrame:
+    """Number of bids and sum of prices per auction: columns auction, n, total; sorted by auction."""
+    partial = [frame.group_by("auction").agg(n=pl.len(), total=pl.col("price").sum()) for frame in chunks(count)]
+    totals = pl.concat(partial).group_by("auction").agg(pl.col("n").sum(), pl.col("total").sum())
+    return totals.cast(pl.Int64).sort("auction")
+
+
 def main(arguments: list[str]) -> None:
     """Write bids where the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

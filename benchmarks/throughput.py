@@ -1,6 +1,7 @@
 """How fast a backlog is worked off: bids in Kafka -> count and sum per auction and 10 s window -> Kafka, exactly once.
 
     python benchmarks/throughput.py --bids 8000000
+    python benchmarks/throughput.py --query running   # per auction, of all bids until now: update mode
 
 Starts a broker (or uses MICROSTREAM_TEST_KAFKA), fills a topic of 4 partitions, runs the query until everything is
 committed and published, compares what a read_committed consumer sees with the same totals computed by polars, and
@@ -43,7 +44,7 @@ class Point:
     usage: Usage
 
 
-def totals(bootstrap_servers: str, topic: str) -> ms.StreamFrame:
+def totals(bootstrap_servers: str, topic: str, *, running: bool = False) -> ms.StreamFrame:
     """The query: three of seven fields are read."""
     source = ms.read_kafka(
         topic,
@@ -53,16 +54,17 @@ def totals(bootstrap_servers: str, topic: str) -> ms.StreamFrame:
         watermark=f"{WATERMARK_MS}ms",
         start="earliest",
     )
-    windows = source.groupby("auction").window(ms.tumbling(f"{WINDOW_MS}ms"))
-    return windows.agg(n=("price", "size"), total=("price", "sum"))
+    by_auction = source.groupby("auction")
+    groups = by_auction if running else by_auction.window(ms.tumbling(f"{WINDOW_MS}ms"))
+    return groups.agg(n=("price", "size"), total=("price", "sum"))
 
 
-def work_off(frame: ms.StreamFrame, target: str, lanes: int) -> list[Point]:
+def work_off(frame: ms.StreamFrame, target: str, lanes: int, key: str | None = None) -> list[Point]:
     """Run the query `frame` to topic `target` over the whole backlog; the last point is its end."""
     points: list[Point] = []
     tree, began = ProcessTree(), time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="throughput-") as checkpoint:
-        sink = frame.to_kafka(target, config={"compression.type": "lz4"})
+        sink = frame.to_kafka(target, key=key, config={"compression.type": "lz4"})
         # Two processes per core: while one waits for the broker or for the other lanes, another has work.
         with dask.config.set({"microstream.workers": lanes}):
             query = ms.start(sink, name="throughput", checkpoint=checkpoint, trigger=ms.continuously(), lanes=lanes)
@@ -110,16 +112,26 @@ def figures(points: list[Point]) -> dict[str, Any]:
 
 def emitted(broker: Broker, topic: str) -> pl.DataFrame:
     """What a read_committed consumer sees, in the form of `bids.expected_totals`."""
-    lines = b"\n".join(record.value or b"" for record in consume_all(broker, topic))
-    rows = pl.read_ndjson(lines)
+    rows = _rows(broker, topic)
     end = pl.col("window_end").str.to_datetime(time_zone="UTC").dt.epoch("ms")
     return rows.select("auction", end.alias("end_ms"), "n", "total").sort("auction", "end_ms")
+
+
+def newest(broker: Broker, topic: str) -> pl.DataFrame:
+    """The last record of each auction, in the form of `bids.expected_running_totals`."""
+    last = _rows(broker, topic).unique("auction", keep="last", maintain_order=True)
+    return last.select("auction", "n", "total").sort("auction")
+
+
+def _rows(broker: Broker, topic: str) -> pl.DataFrame:
+    return pl.read_ndjson(b"\n".join(record.value or b"" for record in consume_all(broker, topic)))
 
 
 def main(arguments: list[str]) -> int:
     """Run, check, print; 1 if the result is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bids", type=int, default=8_000_000)
+    parser.add_argument("--query", choices=("windows", "running"), default="windows")
     parser.add_argument("--lanes", type=int, default=4, help="lanes, each in a process of its own")
     chosen = parser.parse_args(arguments)
     with Broker() as broker:
@@ -129,11 +141,16 @@ def main(arguments: list[str]) -> int:
         generator = [sys.executable, str(Path(__file__).with_name("bids.py"))]
         place = ["--kafka", broker.bootstrap_servers, "--topic", source]
         subprocess.run([*generator, "--bids", str(chosen.bids), *place], check=True)
-        result = figures(work_off(totals(broker.bootstrap_servers, source), target, chosen.lanes))
-        found = emitted(broker, target)
-    expected = bids.expected_totals(chosen.bids, window_ms=WINDOW_MS, watermark_ms=WATERMARK_MS)
+        running = chosen.query == "running"
+        frame = totals(broker.bootstrap_servers, source, running=running)
+        result = figures(work_off(frame, target, chosen.lanes, "auction" if running else None))
+        found = newest(broker, target) if running else emitted(broker, target)
+    if running:
+        expected = bids.expected_running_totals(chosen.bids)
+    else:
+        expected = bids.expected_totals(chosen.bids, window_ms=WINDOW_MS, watermark_ms=WATERMARK_MS)
     right = found.equals(expected) and result["records"] == chosen.bids
-    print(json.dumps({**result, "windows": len(found), "windows_expected": len(expected), "equal": right}, indent=2))
+    print(json.dumps({**result, "rows": len(found), "rows_expected": len(expected), "equal": right}, indent=2))
     return 0 if right else 1
 
 
