@@ -20,7 +20,7 @@ from microstream.state.loading import load, load_upserts
 from microstream.state.panes import PANE, per_window
 from microstream.state.upserts import Identity, UpsertRun, UpsertState, UpsertStep, current
 
-__all__ = ["LaneState", "LaneStep", "advance", "emitted", "loaded", "run_part", "standing"]
+__all__ = ["LaneState", "LaneStep", "advance", "closed_rows", "emitted", "loaded", "run_part", "standing"]
 
 LaneState: TypeAlias = WindowState | UpsertState
 LaneStep: TypeAlias = Step | UpsertStep
@@ -77,6 +77,13 @@ def emitted(done: LaneStep, node: Stateful) -> pa.Table | None:
     """Rows of `node` that a batch gives by its output mode, sorted; None for none."""
     rows = done.closed if isinstance(done, Step) else done.given
     return None if rows is None else finish(rows, node)
+
+
+def closed_rows(done: LaneStep, node: Stateful) -> int:
+    """Rows emitted because their windows closed, corrections included."""
+    if isinstance(done, UpsertStep):
+        return 0 if node.mode != "append" or done.given is None else done.given.num_rows
+    return 0 if done.closed is None else done.closed.num_rows
 
 
 def standing(state: LaneState, node: Stateful) -> pa.Table | None:

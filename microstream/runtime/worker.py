@@ -34,7 +34,7 @@ from microstream.runtime.engine import Exchange, Fetch, Job, Receipt, Task
 from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.event_times import timed_metas
 from microstream.runtime.incoming import Incoming, read_sources
-from microstream.runtime.lane_state import LaneState, LaneStep, advance, emitted, loaded, run_part
+from microstream.runtime.lane_state import LaneState, LaneStep, advance, closed_rows, emitted, loaded, run_part
 from microstream.runtime.places import numbered, places_of_reads, places_of_results
 from microstream.runtime.sealer import Part, Sealer
 from microstream.runtime.shelf import Shelf
@@ -49,7 +49,6 @@ from microstream.runtime.task import (
     StageTask,
     StateChange,
 )
-from microstream.state.lane import Step
 from microstream.state.lanes import lane_starts
 
 __all__ = ["LaneWorker", "StateMissingError"]
@@ -428,7 +427,7 @@ def _change(operator: Operator, done: LaneStep, delta: pa.Table | None) -> State
         added=None if done.added is None else run_part(done.added, operator.node),
         rows_held=done.state.rows,
         rows_updated=0 if delta is None else delta.num_rows,
-        rows_removed=done.closed.num_rows if isinstance(done, Step) and done.closed is not None else 0,
+        rows_removed=closed_rows(done, operator.node),
         memory_bytes=done.state.nbytes,
     )
 

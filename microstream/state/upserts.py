@@ -247,7 +247,7 @@ def step(
     fresh, news = None, NO_ROWS
     if delta is not None and delta.num_rows:
         fresh, news = _folded(state, delta if unique else merge(delta), identity, batch, merge, changed, mode)
-    alive = tuple(run for run in state.runs if gone_us is None or run.max_end_us > gone_us)
+    alive = tuple(run for run in state.runs if run.rows and (gone_us is None or run.max_end_us > gone_us))
     added, kept = _add(alive, fresh, identity, gone_us, most_runs)
     runs = kept if added is None else (*kept, added)
     match mode:

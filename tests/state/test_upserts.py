@@ -250,6 +250,18 @@ def test_a_row_of_a_window_that_ends_in_the_same_batch_is_given_and_not_stored()
     assert done.added is None
 
 
+def test_a_lane_without_any_key_of_a_run_drops_it_at_its_next_step() -> None:
+    lanes = Lanes(identity=Identity(keys=KEYS, windowed=False))
+    lanes.run([("a", 1.5, 0, 1)])
+    lanes.reload(4)
+    listed = len(lanes.runs)
+
+    lanes.run([])
+
+    assert listed == 4
+    assert len(lanes.runs) == 1
+
+
 def test_keys_that_change_in_every_batch_do_not_pile_up() -> None:
     lanes = Lanes(identity=Identity(keys=KEYS, windowed=False))
     everyone: list[Row] = [(f"user-{at}", 1.5, 0, 1) for at in range(50)]
