@@ -93,8 +93,21 @@ def test_every_window_of_the_operator_benchmark_that_closes_comes_out(how: str) 
     operators = loaded("operators")
     stream = list(operators.batches(20, 50, 3))
 
-    tumbling = operators.measured(operators.node_of(how, 5, 5), stream)
-    sliding = operators.measured(operators.node_of(how, 5, 1), stream)
+    tumbling = operators.measured(operators.node_of(how, 5, 5, "append"), stream)
+    sliding = operators.measured(operators.node_of(how, 5, 1, "append"), stream)
 
     # The watermark ends at 10 s: two windows of five seconds have closed, ten that begin every second, of three keys.
-    assert (tumbling["closed_rows"], sliding["closed_rows"]) == (2 * 3, 10 * 3)
+    assert (tumbling["rows_given"], sliding["rows_given"]) == (2 * 3, 10 * 3)
+
+
+@pytest.mark.parametrize("how", ["sum", "list"])
+def test_running_totals_of_the_operator_benchmark_give_every_key_in_every_batch(how: str) -> None:
+    operators = loaded("operators")
+    stream = list(operators.batches(20, 50, 3))
+
+    running = operators.measured(operators.node_of(how, 5, None, "append"), stream)
+    windows = operators.measured(operators.node_of(how, 5, 5, "update"), stream)
+
+    # Fifty rows of three keys: every key has one in every batch, in one to four of its windows.
+    assert running["rows_given"] == 20 * 3
+    assert 20 * 3 < windows["rows_given"] <= 20 * 3 * 4
