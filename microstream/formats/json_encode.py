@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
 from microstream.errors import PlanError
 from microstream.formats.protocol import Encoded
 
-__all__ = ["JsonEncoder", "binary_of", "check_rows", "encode_rows", "frame_of", "written"]
-
-ISO_Z = "%Y-%m-%dT%H:%M:%S%.6fZ"
-ISO_TIME = "%H:%M:%S%.6f"
+__all__ = ["JsonEncoder", "check_rows", "encode_rows"]
 
 
 def check_rows(schema: pa.Schema) -> None:
@@ -47,54 +43,9 @@ def encode_rows(table: pa.Table) -> pa.Array[Any]:
     """
     if not table.num_rows:
         return pa.array([], pa.large_binary())
-    frame = frame_of(table)
-    columns = [written(pl.col(name), kind).alias(name) for name, kind in frame.schema.items()]
-    texts = frame.select(pl.struct(columns).struct.json_encode().alias("value"))["value"]
-    return binary_of(texts)
+    from microstream.formats.json_text import objects_of
 
-
-def frame_of(table: pa.Table) -> pl.DataFrame:
-    """`table` for polars."""
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def binary_of(texts: pl.Series) -> pa.Array[Any]:
-    """Texts as large_binary."""
-    column: Any = texts.cast(pl.Binary).to_arrow()
-    binary: pa.Array[Any] = column.cast(pa.large_binary())
-    return binary
-
-
-def written(expr: pl.Expr, kind: Any) -> pl.Expr:
-    """`expr` with its times and bytes, at any depth, as text."""
-    match kind:
-        case pl.Datetime():
-            return expr.dt.strftime(ISO_Z)
-        case pl.Time():
-            return expr.dt.strftime(ISO_TIME)
-        case pl.Binary():
-            return expr.bin.encode("base64")
-        case pl.List() if _needs_text(kind):
-            return expr.list.eval(written(pl.element(), kind.inner))
-        case pl.Struct() if _needs_text(kind):
-            fields = [written(expr.struct.field(f.name), f.dtype).alias(f.name) for f in kind.fields]
-            return pl.when(expr.is_not_null()).then(pl.struct(fields))
-        case _:
-            return expr
-
-
-def _needs_text(kind: Any) -> bool:
-    match kind:
-        case pl.Datetime() | pl.Time() | pl.Binary():
-            return True
-        case pl.List():
-            return _needs_text(kind.inner)
-        case pl.Struct():
-            return any(_needs_text(field.dtype) for field in kind.fields)
-        case _:
-            return False
+    return objects_of(table)
 
 
 def _check_field(name: str, kind: Any) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import polars as pl
 import pyarrow as pa
 
 from microstream.errors import PlanError
-from microstream.formats.json_encode import binary_of, check_rows, encode_rows, frame_of, written
+from microstream.formats.json_encode import check_rows, encode_rows
 
 __all__ = ["check_key", "encode_keys"]
 
@@ -48,8 +47,9 @@ def encode_keys(table: pa.Table) -> pa.Array[Any]:
     if _is_binary(column.type):
         key: pa.Array[Any] = column.combine_chunks().cast(pa.large_binary())
         return key
-    frame = frame_of(pa.table({"key": column}))
-    return binary_of(frame.select(written(pl.col("key"), frame.schema["key"]).cast(pl.String))["key"])
+    from microstream.formats.json_text import texts_of
+
+    return texts_of(column)
 
 
 def _is_binary(kind: pa.DataType) -> bool:
