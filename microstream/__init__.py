@@ -12,16 +12,22 @@ if TYPE_CHECKING:
     __all__: list[str] = []
     __all__ += microstream.frame.__all__
 else:
+    from microstream.runtime.pauses import no_collections
+
     # pandas, Arrow and Dask take a second to import: the command line answers --help without them (PEP 562).
     def __getattr__(name):
         if name == "__all__":
-            return import_module("microstream.frame").__all__
-        if not name.startswith("_") and name in import_module("microstream.frame").__all__:
-            return getattr(import_module("microstream.frame"), name)
+            return _frame().__all__
+        if not name.startswith("_") and name in _frame().__all__:
+            return getattr(_frame(), name)
         planned = import_module("microstream.later")
         if name in planned.MODULE:
             raise planned.later("microstream", name, planned.MODULE)
         raise AttributeError(f"module 'microstream' has no attribute {name!r}", name=name, obj=None)
+
+    def _frame():
+        with no_collections():
+            return import_module("microstream.frame")
 
     def __dir__():
         return sorted({*globals(), *__getattr__("__all__")})

@@ -46,7 +46,7 @@ def run(
     from microstream.cli.watch import watch
     from microstream.observe.logs import logs_of_environment
     from microstream.runtime.query import stop_all
-    from microstream.runtime.signals import stopping_on_sigterm
+    from microstream.runtime.signals import stopping_on_ctrl_c, stopping_on_sigterm
 
     logs_of_environment()
     options: dict[str, object] = {
@@ -61,7 +61,11 @@ def run(
     given = {option: value for option, value in options.items() if value is not None}
     with stopping_on_sigterm(stop_all):
         try:
-            watch(_started(target, made_by(target), given), as_json=as_json)
+            queries = _started(target, made_by(target), given)
+            with stopping_on_ctrl_c(stop_all) as pressed:
+                watch(queries, as_json=as_json)
+            if pressed.is_set():
+                raise KeyboardInterrupt
         except KeyboardInterrupt:
             typer.echo("Stopped.", err=True)
             raise typer.Exit(INTERRUPTED) from None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import spawn
 from typing import Any
 
 import dask.config
 from distributed import LocalCluster, Nanny
+from distributed.utils import get_mp_context
 
 from microstream.errors import ConnectorError
+from microstream.runtime.forking import ENVIRONMENT, start_forkserver
 from microstream.runtime.tuning import scheduler_prepared
 
 __all__ = ["local_cluster"]
@@ -49,7 +52,7 @@ async def _start(workers: int) -> LocalCluster:
     with scheduler_prepared():
         cluster = _KeepingCluster(
             n_workers=workers,
-            worker_class=_MainlessNanny,
+            worker_class=_ForkingNanny,
             threads_per_worker=1,
             asynchronous=True,
             dashboard_address=":0",
@@ -76,36 +79,39 @@ class _KeepingCluster(LocalCluster):  # type: ignore[misc]
             super()._update_worker_status(op, msg)
 
 
-class _MainlessNanny(Nanny):  # type: ignore[misc]
-    """Starts worker processes that do not run the user's program.
+class _ForkingNanny(Nanny):  # type: ignore[misc]
+    """Forks worker processes, which do not run the user's program.
 
-    A process that is spawned imports the program's main module first. Without `if __name__ == "__main__"` that would
+    A process that Python starts imports the program's main module first. Without `if __name__ == "__main__"` that would
     start the query again, in the worker. Functions of the main module are sent by value, so nothing needs it there.
     """
 
+    env: dict[str, str]
+    config: dict[str, Any]
+
     async def instantiate(self) -> Any:
-        with _without_main():
+        # A fork has the environment of when the process it is forked from was started.
+        self.env = {**os.environ, **self.env}
+        self.config = {**self.config, ENVIRONMENT: list(self.env)}
+        with _workers_start():
             return await super().instantiate()
 
 
 _starting = 0
 _turn = threading.Lock()
-_complete = spawn.get_preparation_data
-
-
-def _mainless(name: str) -> dict[str, Any]:
-    """What a new process is told, without the main module if it is a worker of Dask's."""
-    told = _complete(name)
-    return {key: value for key, value in told.items() if not (name.startswith("Dask Worker") and "main" in key)}
+_changed = ExitStack()
 
 
 @contextmanager
-def _without_main() -> Iterator[None]:
-    """Within, workers that Dask starts do not import the main module; other processes do, as always."""
-    global _starting, _complete
+def _workers_start() -> Iterator[None]:
+    """Within, workers that Dask starts are forked, and do not import the main module."""
+    global _starting
     with _turn:
         if not _starting:
-            _complete, spawn.get_preparation_data = spawn.get_preparation_data, _mainless
+            _changed.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}))
+            _changed.enter_context(_without_main())
+            get_mp_context()  # The first call says what to import, without what we need.
+            start_forkserver()
         _starting += 1
     try:
         yield
@@ -113,4 +119,20 @@ def _without_main() -> Iterator[None]:
         with _turn:
             _starting -= 1
             if not _starting:
-                spawn.get_preparation_data = _complete
+                _changed.close()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Within, workers are not told of the main module; other processes are, as always."""
+    complete = spawn.get_preparation_data
+
+    def mainless(name: str) -> dict[str, Any]:
+        told = complete(name)
+        return {key: value for key, value in told.items() if not (name.startswith("Dask Worker") and "main" in key)}
+
+    spawn.get_preparation_data = mainless
+    try:
+        yield
+    finally:
+        spawn.get_preparation_data = complete

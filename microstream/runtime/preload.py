@@ -13,6 +13,7 @@ from typing import Any
 
 import dask.config
 
+from microstream.runtime.forking import ENVIRONMENT, keep_variables
 from microstream.runtime.pauses import short_pauses
 from microstream.runtime.tuning import LOCAL, SEND_INTERVAL_S, prepare_scheduler, prepare_worker
 
@@ -30,6 +31,7 @@ def dask_setup(server: Any) -> None:
     if dask.config.get(LOCAL, False):
         # Ctrl-C reaches every process of the terminal; it is the query's process that ends its workers.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        keep_variables(dask.config.get(ENVIRONMENT))
     stream = getattr(server, "batched_stream", None)
     if stream is not None:
         stream.interval = SEND_INTERVAL_S

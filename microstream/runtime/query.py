@@ -26,9 +26,10 @@ from microstream.plan.dtypes import to_frame
 from microstream.plan.stages import Stages
 from microstream.runtime.changes import NOTHING, OnChange
 from microstream.runtime.driver import Driver
+from microstream.runtime.forking import start_forkserver
 from microstream.runtime.inline import InlineEngine
 from microstream.runtime.memory_tables import MemoryTables
-from microstream.runtime.pauses import short_pauses
+from microstream.runtime.pauses import no_collections, short_pauses
 from microstream.runtime.ports import Ports, QuerySpec
 from microstream.runtime.recovery import told
 from microstream.runtime.signals import after_ctrl_c, stopping_on_sigterm, wait_awake
@@ -320,7 +321,10 @@ def start_query(
     MicrostreamError
         The query could not start.
     """
-    from microstream.runtime.cluster import DaskEngine, scheduler_of
+    if client is None:
+        start_forkserver()
+    with no_collections():
+        from microstream.runtime.cluster import DaskEngine, scheduler_of
 
     logs_of_environment()
     chosen = Settings.of({**dask.config.get("microstream", {}), **(settings or {})})

@@ -13,13 +13,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-__all__ = ["after_ctrl_c", "stopping_on_sigterm", "wait_awake"]
+__all__ = ["after_ctrl_c", "stopping_on_ctrl_c", "stopping_on_sigterm", "wait_awake"]
 
 log = logging.getLogger("microstream.query")
 
-
 LOOK_S = 0.1
+CTRL_C = "Ctrl-C: finishing and publishing the batches in flight. Once more leaves at once; nothing is lost."
 
 
 def wait_awake(event: threading.Event, timeout: float | None = None) -> bool:
@@ -45,7 +46,7 @@ def after_ctrl_c(name: str, stop: Callable[[], None], ended: Iterable[threading.
     if hasattr(sys, "ps1") or sys.flags.interactive:
         log.warning("query %s goes on; query.stop() stops it.", name)
         return
-    log.warning("Ctrl-C: finishing and publishing the batches in flight. Once more leaves at once; nothing is lost.")
+    log.warning(CTRL_C)
     stop()
     for query in ended:
         wait_awake(query)
@@ -58,17 +59,45 @@ def stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
     Only on the main thread, where Python runs signal handlers, and only where nobody else handles the signal.
     `stop` must return at once and take no lock that the main thread may hold.
     """
-    mine = threading.current_thread() is threading.main_thread()
-    if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
 
-    def stop_in_order(_signal: int, _frame: FrameType | None) -> None:
+    def stop_in_order() -> None:
         log.warning("SIGTERM: finishing and publishing the batches in flight.")
         stop()
 
-    signal.signal(signal.SIGTERM, stop_in_order)
+    with _handled(signal.SIGTERM, signal.SIG_DFL, stop_in_order):
+        yield
+
+
+@contextmanager
+def stopping_on_ctrl_c(stop: Callable[[], None]) -> Iterator[threading.Event]:
+    """As `stopping_on_sigterm`, of the first Ctrl-C, wherever it meets the main thread; the event tells of it.
+
+    The next one is a KeyboardInterrupt again.
+    """
+    pressed = threading.Event()
+
+    def stop_in_order() -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        pressed.set()
+        log.warning(CTRL_C)
+        stop()
+
+    with _handled(signal.SIGINT, signal.default_int_handler, stop_in_order):
+        yield pressed
+
+
+@contextmanager
+def _handled(number: signal.Signals, default: Any, handler: Callable[[], None]) -> Iterator[None]:
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(number) is not default:
+        yield
+        return
+
+    def called(_number: int, _frame: FrameType | None) -> None:
+        handler()
+
+    signal.signal(number, called)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(number, default)

@@ -12,6 +12,8 @@ import distributed.batched
 import distributed.scheduler
 import distributed.worker
 
+from microstream.runtime.forking import HEAP
+
 __all__ = [
     "LOCAL",
     "LOCAL_CONFIG",
@@ -42,17 +44,13 @@ RULES: dict[str, Any] = {
 }
 
 LOCAL = "microstream-local-cluster"
-HEAP = "distributed.nanny.pre-spawn-environ."
 LOCAL_CONFIG: dict[str, Any] = {
     **RULES,
     "distributed.worker.preload": ["microstream.runtime.preload"],
     LOCAL: True,
     # Who has set this wants clusters closed that have no tasks: a query that calls its workers has none.
     "distributed.scheduler.idle-timeout": None,
-    # Dask lets glibc hand every free 64 KB back. A batch takes and frees the same tens of megabytes as the one before:
-    # page faults were a quarter of the CPU time of reading.
-    f"{HEAP}MALLOC_TRIM_THRESHOLD_": 128 << 20,
-    f"{HEAP}MALLOC_MMAP_THRESHOLD_": 32 << 20,  # glibc accepts no more
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in HEAP.items()},
 }
 
 SEND_INTERVAL_S = 0.001

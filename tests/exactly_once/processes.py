@@ -68,8 +68,9 @@ class Program:
     def workers(self) -> list[psutil.Process]:
         """Worker processes of its local cluster that run now."""
         try:
-            children = psutil.Process(self.pid).children()
-            return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+            # They are forked from a child of the program.
+            helpers = psutil.Process(self.pid).children()
+            return [worker for helper in helpers for worker in helper.children()]
         except psutil.Error:
             return []
 

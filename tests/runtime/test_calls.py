@@ -74,7 +74,7 @@ def test_the_death_of_a_worker_that_is_called_changes_no_result(
         assert not query.await_termination(timeout=0.01)
 
     new = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
-    os.kill(next(process.pid for process in new if "spawn_main" in " ".join(process.cmdline())), signal.SIGKILL)
+    os.kill(next(process.pid for process in new if process.ppid() != os.getpid()), signal.SIGKILL)
 
     assert query.await_termination(PATIENCE_S)
     assert any("is lost" in record.getMessage() for record in caplog.records)
