@@ -31,7 +31,10 @@ In a clone: examples/bids_per_auction.py is such a program, docs/tutorial.md exp
 def demo(
     seconds: Annotated[int, typer.Option(min=3, max=30, help="How long bids keep coming.")] = 12,
 ) -> None:
-    """Count, sum and maximum of made-up bids per auction, live: needs no network, no Java and no broker."""
+    """Count made-up bids per auction, live.
+
+    Sum and maximum, too. Needs no network, no Java and no broker.
+    """
     from rich.console import Console
 
     from microstream.testing.demo import running_demo

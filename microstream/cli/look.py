@@ -29,7 +29,10 @@ class Format(StrEnum):
 
 
 def status(url: Url, storage_option: StorageOptions = None, as_json: JsonOutput = False) -> None:
-    """How the query of a checkpoint stands: last batch, owner, offsets, state, what its sinks have not confirmed."""
+    """How the query of a checkpoint stands.
+
+    Last batch, owner, offsets, state, and what its sinks have not confirmed.
+    """
     from microstream.runtime.opened import open_checkpoint
 
     told = _status(open_checkpoint(url, parsed_options(storage_option)).newest())
@@ -92,7 +95,10 @@ def _status(manifest: Manifest) -> dict[str, Any]:
 
 
 def checkpoints(url: Url, storage_option: StorageOptions = None, as_json: JsonOutput = False) -> None:
-    """The batches that can be looked at: one row per retained manifest."""
+    """The batches that can be looked at.
+
+    One row per retained manifest.
+    """
     from microstream.runtime.opened import open_checkpoint
 
     found = open_checkpoint(url, parsed_options(storage_option)).batches()
@@ -109,7 +115,10 @@ def state(
     storage_option: StorageOptions = None,
     as_json: JsonOutput = False,
 ) -> None:
-    """What an operator remembers: keys, windows and aggregates as they stand."""
+    """What an operator remembers.
+
+    Keys, windows and aggregates as they stand.
+    """
     from microstream.runtime.opened import open_checkpoint
 
     found = open_checkpoint(url, parsed_options(storage_option)).state(operator, batch)

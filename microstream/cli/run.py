@@ -39,7 +39,10 @@ def run(
     log: Annotated[str | None, typer.Option(help="Log lines to stderr: plain or json.")] = None,
     log_level: Annotated[str, typer.Option(help="Least level of them.")] = "INFO",
 ) -> None:
-    """Start a query and show its progress until it ends; SIGTERM and Ctrl-C stop it in order."""
+    """Start a query and show its progress.
+
+    Until it ends; SIGTERM and Ctrl-C stop it in order.
+    """
     if log is not None:
         # The environment, because the workers of a local cluster inherit it.
         os.environ |= {"MICROSTREAM_LOG": log, "MICROSTREAM_LOG_LEVEL": log_level}
@@ -89,7 +92,10 @@ def _started(target: str, made: Made, options: dict[str, object]) -> tuple[ms.St
 
 
 def explain(target: Target) -> None:
-    """Print the compiled plan of a query without starting it: stages, exchanges, windows and guarantees."""
+    """Print the plan of a query, start nothing.
+
+    As it is compiled: stages, exchanges, windows and guarantees.
+    """
     from microstream.frame.sinks import explain as explained
 
     made = made_by(target)
