@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["print_batch", "title"]
 
@@ -27,6 +27,8 @@ def print_batch(sink: str, batch: int, frame: pd.DataFrame, total: int) -> None:
     said = title(sink, batch, len(frame), total)
     try:
         if sys.stdout.isatty():
+            from rich.console import Console
+
             Console(file=sys.stdout).print(_table(said, frame))
         else:
             text = frame.to_string(index=False, max_colwidth=WIDEST)
@@ -47,6 +49,9 @@ def title(sink: str, batch: int, shown: int, total: int) -> str:
 
 
 def _table(said: str, frame: pd.DataFrame) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(title=said, title_justify="left")
     for name in frame.columns:
         justify: Literal["right", "left"] = "right" if pd.api.types.is_numeric_dtype(frame[name]) else "left"
