@@ -321,11 +321,6 @@ def start_query(
     MicrostreamError
         The query could not start.
     """
-    if client is None:
-        start_forkserver()
-    with no_collections():
-        from microstream.runtime.cluster import DaskEngine, scheduler_of
-
     logs_of_environment()
     chosen = Settings.of({**dask.config.get("microstream", {}), **(settings or {})})
     durable = [sink.name for sink in stages.sinks if sink.spec.durable]
@@ -333,6 +328,11 @@ def start_query(
         raise PlanError(
             f"sink {durable[0]!r} needs a checkpoint to be exactly once: pass checkpoint='s3://bucket/x' or a folder."
         )
+    if client is None:
+        start_forkserver()
+    with no_collections():
+        from microstream.runtime.cluster import DaskEngine, scheduler_of
+
     temporary = tempfile.mkdtemp(prefix="microstream-") if checkpoint is None else None
     folder = temporary or str(checkpoint)
     workers = chosen.workers or min(os.cpu_count() or 1, 4)
