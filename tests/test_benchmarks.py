@@ -111,3 +111,11 @@ def test_running_totals_of_the_operator_benchmark_give_every_key_in_every_batch(
     # Fifty rows of three keys: every key has one in every batch, in one to four of its windows.
     assert running["rows_given"] == 20 * 3
     assert 20 * 3 < windows["rows_given"] <= 20 * 3 * 4
+
+
+def test_programs_of_the_startup_benchmark_run(tmp_path: Path) -> None:
+    startup = loaded("startup")
+
+    for program in startup.PROGRAMS.values():
+        assert startup.seconds(program) > 0
+    assert min(startup.query_seconds(tmp_path)) > 0
