@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 
 import pandas as pd
 
@@ -29,6 +30,17 @@ def sinks() -> tuple[ms.StreamSink, ...]:
     found = counts()
     closed = found.map_batches(noted, schema=found.schema)
     return closed.to_memory(name="counts"), found.late.to_null(name="late")
+
+
+def stuck(frame: pd.DataFrame) -> pd.DataFrame:
+    log.warning("stuck")
+    threading.Event().wait(600)
+    return frame
+
+
+def endless_batch() -> ms.StreamSink:
+    found = counts()
+    return found.map_batches(stuck, schema=found.schema).to_memory(name="counts")
 
 
 def sink() -> ms.StreamSink:

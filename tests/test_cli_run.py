@@ -187,6 +187,32 @@ def test_run_stops_in_order_at_signals(number: signal.Signals, code: int, tmp_pa
     assert any("finishing and publishing" in line["message"] for line in lines_of(err)), err
 
 
+def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
+    folder = str(tmp_path / "checkpoint")
+    process = subprocess.Popen(
+        [*COMMAND, "run", "cli_app:endless_batch", "--checkpoint", folder, "--log", "plain"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=HERE,
+        env=ONE_WORKER,
+        start_new_session=True,
+    )
+    try:
+        assert process.stderr is not None
+        for said in ("stuck", "Ctrl-C: finishing"):
+            assert any(said in line for line in process.stderr)
+            os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+    assert process.returncode == ENDED_BY_USER, err
+    assert "Stopped." in err
+
+
 def test_dask_finds_the_commands() -> None:
     declared = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["entry-points"]["dask_cli"]
     [entry] = [EntryPoint(name, value, "dask_cli") for name, value in declared.items()]

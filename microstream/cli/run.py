@@ -49,7 +49,7 @@ def run(
     from microstream.cli.watch import watch
     from microstream.observe.logs import logs_of_environment
     from microstream.runtime.query import stop_all
-    from microstream.runtime.signals import stopping_on_ctrl_c, stopping_on_sigterm
+    from microstream.runtime.signals import LeftAtOnce, stopping_on_ctrl_c, stopping_on_sigterm
 
     logs_of_environment()
     options: dict[str, object] = {
@@ -69,7 +69,7 @@ def run(
                 watch(queries, as_json=as_json)
             if pressed.is_set():
                 raise KeyboardInterrupt
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LeftAtOnce):
             typer.echo("Stopped.", err=True)
             raise typer.Exit(INTERRUPTED) from None
 

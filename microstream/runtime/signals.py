@@ -15,12 +15,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-__all__ = ["after_ctrl_c", "stopping_on_ctrl_c", "stopping_on_sigterm", "wait_awake"]
+__all__ = ["LeftAtOnce", "after_ctrl_c", "stopping_on_ctrl_c", "stopping_on_sigterm", "wait_awake"]
 
 log = logging.getLogger("microstream.query")
 
 LOOK_S = 0.1
 CTRL_C = "Ctrl-C: finishing and publishing the batches in flight. Once more leaves at once; nothing is lost."
+
+
+class LeftAtOnce(BaseException):
+    """The second Ctrl-C. At a KeyboardInterrupt `await_termination` would stop in order, and wait, once more."""
 
 
 def wait_awake(event: threading.Event, timeout: float | None = None) -> bool:
@@ -72,12 +76,13 @@ def stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
 def stopping_on_ctrl_c(stop: Callable[[], None]) -> Iterator[threading.Event]:
     """As `stopping_on_sigterm`, of the first Ctrl-C, wherever it meets the main thread; the event tells of it.
 
-    The next one is a KeyboardInterrupt again.
+    The next one raises `LeftAtOnce`.
     """
     pressed = threading.Event()
 
     def stop_in_order() -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if pressed.is_set():
+            raise LeftAtOnce
         pressed.set()
         log.warning(CTRL_C)
         stop()
