@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,6 @@ if TYPE_CHECKING:
     __all__: list[str] = []
     __all__ += microstream.frame.__all__
 else:
-    from microstream.runtime.pauses import no_collections
-
     # pandas, Arrow and Dask take a second to import: the command line answers --help without them (PEP 562).
     def __getattr__(name):
         if name == "__all__":
@@ -25,7 +24,10 @@ else:
             raise planned.later("microstream", name, planned.MODULE)
         raise AttributeError(f"module 'microstream' has no attribute {name!r}", name=name, obj=None)
 
+    @cache
     def _frame():
+        from microstream.runtime.pauses import no_collections
+
         with no_collections():
             return import_module("microstream.frame")
 

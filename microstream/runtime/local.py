@@ -110,10 +110,10 @@ def _workers_start() -> Iterator[None]:
         if not _starting:
             _changed.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}))
             _changed.enter_context(_without_main())
-            get_mp_context()  # The first call says what to import, without what we need.
-            start_forkserver()
         _starting += 1
     try:
+        get_mp_context()  # The first call says what to import, without what we need.
+        start_forkserver()
         yield
     finally:
         with _turn:

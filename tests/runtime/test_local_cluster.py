@@ -33,7 +33,6 @@ def test_a_script_needs_no_main_guard_and_runs_in_no_worker(tmp_path: Path) -> N
 
 SURROUNDINGS = """
 import os
-import sys
 import dask
 import numpy as np
 import pandas as pd

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from microstream.connectors.kafka import complaints, writer
+from microstream.runtime.pauses import no_collections
 
 __all__ = ["no_garbage_collection", "on_this_thread", "replaced"]
 
@@ -41,10 +42,9 @@ def on_this_thread() -> Iterator[None]:
 def no_garbage_collection() -> Iterator[None]:
     """Cycles are left alone inside and collected at the end: in between, no seed determines when."""
     was_on = gc.isenabled()
-    gc.disable()
     try:
-        yield
+        with no_collections():
+            yield
     finally:
         if was_on:
-            gc.enable()
             gc.collect(1)
