@@ -3,11 +3,14 @@
     python examples/feed.py lines --records 10000
 
 Record i happens `--step-ms` after record i-1, and goes to partition i % 2. The same `--seed` gives the same records.
+The last record is of now, but in a topic that was filled before, records begin after its newest. With `--live` they
+come as they happen, until Ctrl-C.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import sys
@@ -17,8 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 __all__ = ["KINDS", "PARTITIONS", "fill", "made"]
 
@@ -91,10 +94,10 @@ KINDS = {
 }
 
 
-def made(kind: str, records: int, start: datetime, step_ms: int, seed: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Record time in milliseconds and value of each record."""
+def made(kind: str, records: int | None, start: datetime, step_ms: int, seed: int = 0) -> Iterator[tuple[int, bytes]]:
+    """Record time in milliseconds and value of each record; None: without end."""
     dice = random.Random(seed)
-    for at in range(records):
+    for at in itertools.count() if records is None else range(records):
         time_ms = int(start.timestamp() * 1000) + at * step_ms
         value = KINDS[kind].make(datetime.fromtimestamp(time_ms / 1000, UTC), dice)
         yield time_ms, (value if isinstance(value, str) else json.dumps(value)).encode()
@@ -109,14 +112,31 @@ def create_topics(bootstrap_servers: str, names: list[str]) -> None:
         created.result()
 
 
+def beginning(bootstrap_servers: str, topic: str, earliest: float) -> datetime:
+    """`earliest`, in seconds, or right after the newest record of `topic`, so that no window has closed before."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
+    found = admin.list_offsets({TopicPartition(topic, at): newest for at in range(PARTITIONS)})
+    times_ms = [each.result().timestamp for each in found.values()]
+    return datetime.fromtimestamp(max(earliest, *((time_ms + 1) / 1000 for time_ms in times_ms)), UTC)
+
+
+def as_they_happen(records: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+    """Each of `records` when its time has come."""
+    for time_ms, value in records:
+        time.sleep(max(0.0, time_ms / 1000 - time.time()))
+        yield time_ms, value
+
+
 def fill(bootstrap_servers: str, topic: str, records: Iterator[tuple[int, bytes]]) -> None:
     """Produce `records` to the partitions of `topic` in turns."""
     producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 20, "enable.idempotence": True})
-    for at, (time_ms, value) in enumerate(records):
-        producer.produce(topic, value, partition=at % PARTITIONS, timestamp=time_ms)
-        if at % 10_000 == 0:
+    try:
+        for at, (time_ms, value) in enumerate(records):
+            producer.produce(topic, value, partition=at % PARTITIONS, timestamp=time_ms)
             producer.poll(0)
-    producer.flush()
+    finally:
+        producer.flush()
 
 
 def main(arguments: list[str]) -> None:
@@ -127,13 +147,30 @@ def main(arguments: list[str]) -> None:
     options.add_argument("--records", type=int, default=10_000, help="per topic")
     options.add_argument("--step-ms", type=int, default=20, help="of event time between two records")
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--live", action="store_true", help="a record per step from now on, to the first topic")
     chosen = options.parse_args(arguments)
+    try:
+        feed(chosen)
+    except KeyboardInterrupt:
+        return
+    except KafkaException as problem:
+        sys.exit(
+            f"{chosen.bootstrap_servers}: {problem.args[0].str()}. Is a broker there? --bootstrap-servers names one."
+        )
+
+
+def feed(chosen: argparse.Namespace) -> None:
+    """Fill the topics of a kind."""
     kind = KINDS[chosen.kind]
     create_topics(chosen.bootstrap_servers, [*kind.topics, *kind.results])
-    start = datetime.fromtimestamp(time.time() - chosen.records * chosen.step_ms / 1000, UTC)
+    span_s = 0 if chosen.live else chosen.records * chosen.step_ms / 1000
     for at, topic in enumerate(kind.topics):
-        records = made(chosen.kind, chosen.records, start, chosen.step_ms, chosen.seed + at)
-        fill(chosen.bootstrap_servers, topic, records)
+        start = beginning(chosen.bootstrap_servers, topic, time.time() - span_s)
+        count = None if chosen.live else chosen.records
+        records = made(chosen.kind, count, start, chosen.step_ms, chosen.seed + at)
+        if chosen.live:
+            print(f"{topic}: a record every {chosen.step_ms} ms, until Ctrl-C", flush=True)
+        fill(chosen.bootstrap_servers, topic, as_they_happen(records) if chosen.live else records)
         print(f"{topic}: {chosen.records} records")
 
 

@@ -28,6 +28,7 @@ from microstream.runtime.trigger import Trigger, parse_trigger
 __all__ = ["explain_node", "explain_sinks", "results_of", "start_sinks"]
 
 RESULT = "result"
+_ENDED: Mapping[str, str] = {"kafka": 'Read what is there now with read_kafka(..., end="latest"). '}
 
 
 def start_sinks(
@@ -84,8 +85,9 @@ def results_of(nodes: tuple[Node, ...], output_mode: OutputMode | None = None) -
     endless = [source for source in stages.sources if not source.spec.finite]
     if endless:
         raise PlanError(
-            f"compute: source {endless[0].name!r} ({endless[0].spec.kind}) never ends. Start a query with "
-            "frame.to_memory().start(), or try the plan on ms.from_pandas(...)."
+            f"compute: source {endless[0].name!r} ({endless[0].spec.kind}) never ends. "
+            f"{_ENDED.get(endless[0].spec.kind, '')}Start a query with frame.to_memory().start(), or try the plan on "
+            "ms.from_pandas(...)."
         )
     tables = query.compute(stages)
     schemas = {sink.name: table_schema(sink) for sink in stages.sinks}

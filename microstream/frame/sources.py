@@ -84,10 +84,10 @@ def read_kafka(
         A record whose event time is further than this after the clock is a bad record.
     start
         Where a query without a checkpoint begins: "earliest", "latest" (the default, but earliest for
-        `ms.available_now()`, `compute()` and `head()`), or the first record of each partition whose record time (its
-        `_timestamp`) is a given time or later: ISO text such as "2026-01-31T12:00", a `pandas.Timestamp` or `datetime`
-        (UTC unless it has a zone), or "-30D" for that long before the query starts. A partition without such a record
-        begins at its end. A checkpoint goes on where it is, whatever `start` says.
+        `ms.available_now()`, `compute()`, `head()` and with `end="latest"`), or the first record of each partition
+        whose record time (its `_timestamp`) is a given time or later: ISO text such as "2026-01-31T12:00", a
+        `pandas.Timestamp` or `datetime` (UTC unless it has a zone), or "-30D" for that long before the query starts. A
+        partition without such a record begins at its end. A checkpoint goes on where it is, whatever `start` says.
     end
         "latest": read what is there at the start, then end. A time, in the forms of `start`: each partition ends before
         its first record of that time or later; one that has none ends when the clock has passed the time. Records that

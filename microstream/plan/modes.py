@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from typing import Final, get_args
 
 from microstream.errors import PlanError
 from microstream.plan.nodes import Node, RunningAggregate, Sink, Stateful, WindowAggregate, last_operators
+from microstream.plan.origin import origin_of
 from microstream.plan.rules import children, in_order, with_children
-from microstream.plan.specs import OutputMode
+from microstream.plan.specs import Keyed, OutputMode
 
 __all__ = ["MODES", "default_mode", "with_modes"]
 
@@ -61,7 +63,11 @@ def _mode(sink: Sink) -> OutputMode:
     operators = last_operators(sink.child)
     mode = sink.mode or default_mode(sink.child)
     if mode not in MODES:
-        raise PlanError(f"sink {sink.name!r}: output_mode={mode!r} must be one of 'append', 'update', 'complete'.")
+        close = get_close_matches(str(mode), MODES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise PlanError(
+            f"sink {sink.name!r}: output_mode={mode!r} must be one of 'append', 'update', 'complete'.{hint}"
+        )
     if mode == "append" and any(isinstance(operator, RunningAggregate) for operator in operators):
         raise PlanError(
             f"sink {sink.name!r}: output_mode='append' is for rows that are final, but an aggregate without a window "
@@ -73,7 +79,35 @@ def _mode(sink: Sink) -> OutputMode:
             "is none here: without one a query keeps no rows. Use output_mode='append'."
         )
     sink.spec.check_mode(mode)
+    if mode == "update" and isinstance(sink.spec, Keyed):
+        for operator in operators:
+            _check_key(sink, sink.spec.key_columns, operator)
     return mode
+
+
+def _check_key(sink: Sink, key: tuple[str, ...], operator: Stateful) -> None:
+    """Raise PlanError where two rows of `operator` have one `key`, so that one would replace the other.
+
+    What a computed column tells apart is not known: it is taken. Rows of several windows may share a key, for who wants
+    the newest window only.
+    """
+    origins = {origin_of(column, sink.child, operator) for column in key}
+    missing = [name for name in operator.keys if name not in origins]
+    if not missing or None in origins:
+        return
+    raise PlanError(
+        f"sink {sink.name!r}: in output mode 'update' a record replaces the one before it of the same key, but "
+        f"key={_written(key)} does not tell rows of {_name(operator)} apart: {', '.join(map(repr, missing))} "
+        f"is missing. Write key={_written(_identity(operator))}, or what these columns are called here."
+    )
+
+
+def _identity(operator: Stateful) -> tuple[str, ...]:
+    return (*operator.keys, "window_end") if isinstance(operator, WindowAggregate) else operator.keys
+
+
+def _written(columns: tuple[str, ...]) -> str:
+    return repr(columns[0]) if len(columns) == 1 else repr(list(columns))
 
 
 def _rewritten(sinks: tuple[Sink, ...], modes: Mapping[int, OutputMode]) -> tuple[Sink, ...]:

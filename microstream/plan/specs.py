@@ -94,6 +94,16 @@ class SinkSpec(Protocol):
         ...
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """A sink spec whose rows may replace the ones before them that have the same key."""
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns of the key; none: no row replaces another."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetters:
     """Where a source keeps the records that it cannot decode: rows of `schema`, timed by its column `event_time`."""

@@ -74,6 +74,12 @@ class Stages:
     fingerprint: str
     timed: frozenset[str] = frozenset()
 
+    def dropping(self) -> tuple[str, ...]:
+        """Ids of the operators over windows whose late rows nobody reads."""
+        read = [step.node.operator for stage in self.stages for step in stage.steps if isinstance(step.node, Late)]
+        windows = [operator for operator in self.operators if isinstance(operator.node, WindowAggregate)]
+        return tuple(each.id for each in windows if not any(each.node is node for node in read))
+
 
 def cut(sinks: tuple[Sink, ...]) -> Stages:
     """Compile the plan that feeds `sinks`.

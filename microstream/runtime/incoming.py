@@ -5,7 +5,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from datetime import date
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,9 @@ from microstream.plan.processing_time import FIELD
 from microstream.runtime.task import PartitionMeta, StageTask
 
 __all__ = ["Incoming", "read_sources"]
+
+SHOWN: Final = 300
+"""Characters of a row that an error shows at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +51,25 @@ class Incoming:
         """(source, partition, offset) of the row with that origin, where it is known."""
         if origin is None or not self.reads:
             return None
-        which = bisect_right(self.first, origin) - 1
-        read, row = self.reads[which], origin - self.first[which]
+        which, row = self._row(origin)
+        read = self.reads[which]
         ends = np.cumsum([count.rows for count in read.counts])
         partition = read.counts[int(np.searchsorted(ends, row, side="right"))].partition
         return self.names[which], partition, int(read.offsets[row])
+
+    def values_of(self, origin: int | None) -> str:
+        """The row with that origin as text, at most `SHOWN` characters; empty if it is not known."""
+        if origin is None or not self.reads:
+            return ""
+        which, row = self._row(origin)
+        (values,) = self.reads[which].table.slice(row, 1).to_pylist()
+        shown = ", ".join(f"{name}={_shown(value)}" for name, value in values.items())
+        return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+
+    def _row(self, origin: int) -> tuple[int, int]:
+        """Which of `reads` the row with that origin is in, and where."""
+        which = bisect_right(self.first, origin) - 1
+        return which, origin - self.first[which]
 
 
 def read_sources(sources: Sequence[Source], task: StageTask, reader: Callable[[str, int], Reader]) -> Incoming:
@@ -120,3 +138,7 @@ def _event_times_us(source: Source, read: Read, start: int, count: RangeCount) -
     times = read.table.column(source.event_time).slice(start, count.rows)
     ends: Any = pc.min_max(times)
     return int(ends["min"].value), int(ends["max"].value)
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, date) else repr(value)

@@ -21,6 +21,7 @@ from microstream.checkpoint.memory import MemoryStore
 from microstream.checkpoint.open import open_store
 from microstream.errors import PlanError
 from microstream.observe.console import print_batch
+from microstream.observe.late_rows import LateRows
 from microstream.observe.logs import logs_of_environment, working_on
 from microstream.plan.dtypes import to_frame
 from microstream.plan.stages import Stages
@@ -80,6 +81,7 @@ class StreamingQuery(QueryView):
         self._recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
         self._stages = stages
         self._stop_wanted = False
+        self._late_rows = LateRows(stages.dropping())
         self._tables = MemoryTables(sink for sink in stages.sinks if sink.spec.kind == "memory")
         self._consoles = frozenset(sink.name for sink in stages.sinks if sink.spec.kind == "console")
         self._ended = threading.Event()
@@ -119,6 +121,7 @@ class StreamingQuery(QueryView):
         """A batch was committed."""
         self.last_progress = dict(event)
         self._recent.append(self.last_progress)
+        self._late_rows.note(event)
 
     def rows(self, sink: str, batch: int, table: pa.Table, total: int) -> None:
         """Rows of a sink in this process."""

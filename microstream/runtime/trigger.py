@@ -28,6 +28,8 @@ class AvailableNow:
     """Everything there is at the start of the query, in as many batches as needed; then stop."""
 
 
+_ALLOWED = "use a duration such as '1s', ms.continuously() or ms.available_now()."
+
 Trigger: TypeAlias = Every | Continuously | AvailableNow
 
 
@@ -52,8 +54,8 @@ def parse_trigger(trigger: str | Trigger) -> Trigger:
     >>> parse_trigger("1s")
     Every(interval_us=1000000)
     """
-    if isinstance(trigger, str):
+    if isinstance(trigger, str) and not trigger.isidentifier():
         return Every(duration_us(trigger, argument="trigger"))
     if isinstance(trigger, Every | Continuously | AvailableNow):
         return trigger
-    raise PlanError(f"trigger={trigger!r}: use a duration such as '1s', ms.continuously() or ms.available_now().")
+    raise PlanError(f"trigger={trigger!r}: {_ALLOWED}")

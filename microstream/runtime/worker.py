@@ -227,9 +227,11 @@ class LaneWorker:
         name = getattr(failure.node, "name", type(failure.node).__name__.lower())
         position = incoming.position_of(failure.origin)
         what = f"{type(failure.cause).__name__}: {failure.cause}".rstrip(".")
+        values = incoming.values_of(failure.origin)
+        row = f" The row: {values}." if values else ""
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
-            f"{what}. Nothing of this batch was committed: mend the query and start it again"
+            f"{what}.{row} Nothing of this batch was committed: mend the query and start it again"
             f"{self._way_past(incoming.record_of(failure.origin))}.",
             operator=name,
             batch=task.attempt.batch,

@@ -88,6 +88,8 @@ class Broker:
     ----------
     own
         Start one even if one is given.
+    port
+        Of localhost, where an own one answers to PLAINTEXT; None: one that is free.
     protocols
         Security protocols at which an own one listens besides PLAINTEXT: "SASL_PLAINTEXT", "SASL_SSL", "SSL".
     settings
@@ -112,7 +114,12 @@ class Broker:
     """
 
     def __init__(
-        self, *, own: bool = False, protocols: Sequence[str] = (), settings: Mapping[str, str] | None = None
+        self,
+        *,
+        own: bool = False,
+        port: int | None = None,
+        protocols: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         given = None if own else os.environ.get("MICROSTREAM_TEST_KAFKA")
         self.started_here = given is None
@@ -124,7 +131,8 @@ class Broker:
             self._await_answer()
             return
         self._jars = _jars()
-        controller, *ports = _free_ports(2 + len(protocols))
+        controller, plain, *others = _free_ports(2 + len(protocols))
+        ports = [port or plain, *others]
         spoken = ("PLAINTEXT", *protocols)
         self.addresses = {name: f"127.0.0.1:{port}" for name, port in zip(spoken, ports, strict=True)}
         self.bootstrap_servers = self.addresses["PLAINTEXT"]

@@ -143,6 +143,16 @@ def test_the_head_of_what_changes() -> None:
         (lambda f: by_auction(f).to_parquet("out"), "never replaced"),
         (lambda f: in_minutes(f).to_parquet("out", output_mode="update"), "never replaced"),
         (lambda f: to_topic(by_auction(f)), "Name the columns that identify a row, as in key="),
+        (lambda f: to_topic(by_auction(f), key="n"), "'auction' is missing. Write key='auction'"),
+        (
+            lambda f: to_topic(by_auction(f).rename(columns={"auction": "a"})[["n", "a"]], key="n"),
+            "does not tell rows of the aggregate by auction apart",
+        ),
+        (
+            lambda f: to_topic(in_minutes(f), key="window_end", output_mode="update"),
+            r"Write key=\['auction', 'window_end'\]",
+        ),
+        (lambda f: f.to_memory(output_mode="updat"), "Did you mean 'update'"),
         (lambda f: to_topic(by_auction(f), key="auction", delivery="at_least_once"), "with an old value"),
         (lambda f: f.to_memory(output_mode="complete"), "there is none here"),
         (lambda f: f.window(ms.tumbling("1min"), allowed_lateness="soon"), "allowed_lateness='soon' is not a duration"),
@@ -168,6 +178,26 @@ def test_the_head_of_what_changes() -> None:
 def test_what_cannot_be_is_said_when_it_is_written(write: Callable[[ms.StreamFrame], object], says: str) -> None:
     with pytest.raises(PlanError, match=says):
         write(bids())
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda f: to_topic(by_auction(f), key="auction"),
+        lambda f: to_topic(by_auction(f), key=["n", "auction"]),
+        lambda f: to_topic(by_auction(f)[ms.col("n") > 1].rename(columns={"auction": "a"}), key="a"),
+        lambda f: to_topic(ms.concat([by_auction(f)[ms.col("n") > 1], by_auction(f)]), key="auction"),
+        lambda f: to_topic(by_auction(f).assign(id=ms.col("auction").astype("str")), key="id"),
+        lambda f: to_topic(by_auction(f).map_batches(lambda rows: rows, schema=by_auction(f).schema), key="n"),
+        lambda f: to_topic(f.agg(n=("price", "size")), key="n"),
+        lambda f: to_topic(in_minutes(f), key="n"),
+        lambda f: to_topic(in_minutes(f), key=["auction", "window_end"], output_mode="update"),
+        lambda f: to_topic(in_minutes(f), key="auction", output_mode="update"),
+        lambda f: to_topic(by_auction(f), key="n", output_mode="complete"),
+    ],
+)
+def test_keys_that_tell_rows_apart_or_need_not(write: Callable[[ms.StreamFrame], object]) -> None:
+    assert write(bids())
 
 
 def test_two_sinks_of_one_aggregate_have_one_mode() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from queries import ALL, SCHEMA, Row, frames, to_memory, totals, tuples
 
+import microstream as ms
 from microstream.errors import PlanError, UserFunctionError
 from microstream.plan.expr import Call, Column, Literal
 from microstream.plan.nodes import Aggregate, Assign, Concat, Explode, Filter, Late, MapBatches, Project, Source
@@ -237,6 +238,19 @@ def test_an_error_of_the_user_s_ends_the_computation_with_their_exception_as_cau
         compute(to_memory(out=plan))
 
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_the_row_that_fails_is_shown() -> None:
+    def halved(row: dict[str, Any]) -> dict[str, Any]:
+        return {**row, "n": row["n"] // (row["n"] - 17)}
+
+    rows = pd.DataFrame({"n": range(40), "day": pd.Timestamp("2026-01-02"), "text": ["x" * 400] * 40})
+    frame = ms.from_pandas(rows).map_rows(halved, schema={"n": "int64", "day": "datetime64[us]", "text": "str"})
+
+    with pytest.raises(UserFunctionError, match=r"The row: n=17, day=2026-01-02 00:00:00, text='x+\.\.\.\.") as caught:
+        frame.compute()
+
+    assert str(caught.value).count("x") < 310
 
 
 class Endless:

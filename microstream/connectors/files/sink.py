@@ -78,9 +78,9 @@ class ParquetSink:
         """Files are never changed."""
         if mode != "append":
             raise PlanError(
-                f"to_parquet(output_mode={mode!r}): rows in files are never replaced, so only final rows can go there. "
-                "Aggregate over windows and leave output_mode= out; or send rows that change to a topic, by "
-                "to_kafka(topic, key=...), or to a table of your own, by for_each_batch(fn)."
+                f"to_parquet: these are rows of output mode {mode!r}, but rows in files are never replaced, so only "
+                "final ones can go there. Aggregate over windows and leave output_mode= out; or send rows that change "
+                "to a topic, by to_kafka(topic, key=...), or to a table of your own, by for_each_batch(fn)."
             )
 
     def open_probe(self) -> ParquetProbe:

@@ -39,7 +39,7 @@ def moment(argument: str, value: object, places: tuple[str, ...]) -> str:
             duration_us(value[1:], argument=argument)
             return value
         time = pd.Timestamp(datetime.fromisoformat(value) if isinstance(value, str) else _time(value))
-        return iso(time.tz_localize("UTC").value // 1000 if time.tz is None else time.value // 1000)
+        return iso(int(time.as_unit("us").asm8.view("i8")))  # UTC, where there is a zone, too
     except (ValueError, TypeError) as problem:
         raise PlanError(
             f"{argument}={value!r}: must be {', '.join(map(repr, places))}, a time such as '2026-01-31T12:00' or a "

@@ -51,7 +51,7 @@ class KafkaSource:
         Of the schemas, for formats that have one.
     start
         Where a query begins that has no checkpoint yet, by a moment: "earliest", "latest", a record time, or a duration
-        with a minus before the query starts. None leaves it to the trigger.
+        with a minus before the query starts. None: "earliest" where `end` is "latest", else the trigger decides.
     end
         The moment at which the source finishes: "latest" is what is there when it is opened, a time is before the first
         record of that time or a later one, or else when the clock has passed it. None: never.
@@ -153,6 +153,8 @@ class KafkaSource:
         if end is not None:
             end = moment("read_kafka(end=)", end, ("latest",))
         check_order(start, end)
+        if start is None and end == "latest":
+            start = "earliest"  # from the latest record to the latest record there is nothing
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "end", end)
 

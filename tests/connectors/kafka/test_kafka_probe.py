@@ -78,6 +78,15 @@ def test_a_finite_source_ends_where_it_ended_when_it_was_opened(broker: Broker) 
     assert {name: (each.end, each.finished) for name, each in after.items()} == {first: (2, True), second: (0, True)}
 
 
+def test_what_is_there_now_is_read_from_the_beginning() -> None:
+    topic = {"topics": ("t",), "bootstrap_servers": "any:9092"}
+
+    assert KafkaSource(**topic, end="latest").start == "earliest"
+    assert KafkaSource(**topic, end="latest", start="latest").start == "latest"
+    assert KafkaSource(**topic, end="2999-01-01").start is None
+    assert KafkaSource(**topic).start is None
+
+
 def test_settings_that_would_break_the_protocol_are_refused() -> None:
     with pytest.raises(PlanError, match=r"isolation\.level.*never read"):
         KafkaSource(topics=("t",), bootstrap_servers="any:9092", config=(("isolation.level", "read_uncommitted"),))
