@@ -103,28 +103,31 @@ def made(kind: str, records: int | None, start: datetime, step_ms: int, seed: in
         yield time_ms, (value if isinstance(value, str) else json.dumps(value)).encode()
 
 
-def create_topics(bootstrap_servers: str, names: list[str]) -> None:
-    """Create those of `names` that are not there. Records may be older than the broker keeps them: it keeps these."""
+def create_topics(bootstrap_servers: str, names: list[str]) -> set[str]:
+    """Create those of `names` that are not there: these. The broker keeps their records, however old they are."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     there = admin.list_topics(timeout=10).topics
     new = [NewTopic(name, PARTITIONS, 1, config={"retention.ms": "-1"}) for name in names if name not in there]
     for created in (admin.create_topics(new) if new else {}).values():
         created.result()
+    return {topic.topic for topic in new}
 
 
-def beginning(bootstrap_servers: str, topic: str, earliest: float) -> datetime:
-    """`earliest`, in seconds, or right after the newest record of `topic`, so that no window has closed before."""
+def after_newest(bootstrap_servers: str, topic: str) -> datetime:
+    """The time right after the newest record of `topic`: no window that holds later ones has closed."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     newest = OffsetSpec.max_timestamp()  # type: ignore[no-untyped-call]
     found = admin.list_offsets({TopicPartition(topic, at): newest for at in range(PARTITIONS)})
-    times_ms = [each.result().timestamp for each in found.values()]
-    return datetime.fromtimestamp(max(earliest, *((time_ms + 1) / 1000 for time_ms in times_ms)), UTC)
+    time_ms = max(each.result().timestamp for each in found.values())
+    return datetime.fromtimestamp((time_ms + 1) / 1000, UTC)
 
 
 def as_they_happen(records: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Each of `records` when its time has come."""
+    """The first of `records` now, each of the others when so much time has passed as lies between them."""
+    ahead_s = None
     for time_ms, value in records:
-        time.sleep(max(0.0, time_ms / 1000 - time.time()))
+        ahead_s = time_ms / 1000 - time.time() if ahead_s is None else ahead_s
+        time.sleep(max(0.0, time_ms / 1000 - time.time() - ahead_s))
         yield time_ms, value
 
 
@@ -162,10 +165,12 @@ def main(arguments: list[str]) -> None:
 def feed(chosen: argparse.Namespace) -> None:
     """Fill the topics of a kind."""
     kind = KINDS[chosen.kind]
-    create_topics(chosen.bootstrap_servers, [*kind.topics, *kind.results])
+    new = create_topics(chosen.bootstrap_servers, [*kind.topics, *kind.results])
     span_s = 0 if chosen.live else chosen.records * chosen.step_ms / 1000
     for at, topic in enumerate(kind.topics):
-        start = beginning(chosen.bootstrap_servers, topic, time.time() - span_s)
+        start = datetime.fromtimestamp(time.time() - span_s, UTC)
+        if topic not in new:
+            start = max(start, after_newest(chosen.bootstrap_servers, topic))
         count = None if chosen.live else chosen.records
         records = made(chosen.kind, count, start, chosen.step_ms, chosen.seed + at)
         if chosen.live:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -201,3 +202,27 @@ def test_an_example_says_how_to_run_it(program: str, feed: ModuleType, capsys: p
     shown = capsys.readouterr().out
     assert f"python examples/{program}.py" in shown
     assert any(f"python examples/feed.py {kind}" in shown for kind in feed.KINDS)
+
+
+def test_a_topic_is_filled_again_after_its_newest_record(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = stage.feed.KINDS["bids"]
+    topic, results = unique("bids"), unique("totals")
+    monkeypatch.setitem(stage.feed.KINDS, "bids", replace(kind, topics=(topic,), results=(results,)))
+    arguments = ["bids", "--bootstrap-servers", stage.broker.bootstrap_servers, "--records", "100"]
+
+    stage.feed.main(arguments)
+    first = [record.timestamp for record in consume_all(stage.broker, topic)]
+    stage.feed.main(arguments)
+    both = [record.timestamp for record in consume_all(stage.broker, topic)]
+
+    assert (len(first), len(both)) == (100, 200)
+    assert sum(time_ms > max(first) for time_ms in both) == 100
+
+
+def test_records_come_as_they_happen(feed: ModuleType) -> None:
+    start = datetime.now(UTC) + timedelta(hours=1)
+
+    live = feed.as_they_happen(feed.made("bids", None, start, step_ms=1))
+
+    times = [next(live)[0] for _ in range(3)]
+    assert [time_ms - times[0] for time_ms in times] == [0, 1, 2]

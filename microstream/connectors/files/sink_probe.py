@@ -26,20 +26,20 @@ class ParquetProbe:
 
     def check(self) -> None:
         """Raise ConnectorError if files cannot be made there, or somebody else's are."""
+        where = f"to_parquet({self._store.url!r})"
+        with reaching(where):
+            is_ours = owner_of(self._store) is not None
+            others = [] if is_ours else [key for key in self._store.list("") if not key.startswith(FOLDER)]
+        if others:  # before anything is written: it is not for us to leave traces there
+            raise ConnectorError(
+                f"{where}: there are files that no query of microstream made, such as {others[0]}. Choose an empty "
+                "folder, or one that is not there yet."
+            )
         try:
             check_store(self._store, f"{FOLDER}probe/{uuid.uuid4().hex}", advice=ADVICE)
         except CheckpointError as problem:
             said = "; ".join(problem.problems)
-            raise ConnectorError(f"to_parquet({self._store.url!r}): {said}. {ADVICE}") from problem
-        with reaching(f"to_parquet({self._store.url!r})"):
-            if owner_of(self._store) is not None:
-                return
-            others = [key for key in self._store.list("") if not key.startswith(FOLDER)]
-        if others:
-            raise ConnectorError(
-                f"to_parquet({self._store.url!r}): there are files that no query of microstream made, such as "
-                f"{others[0]}. Choose an empty folder, or one that is not there yet."
-            )
+            raise ConnectorError(f"{where}: {said}. {ADVICE}") from problem
 
     def markers(self, job: str, sink: str, lanes: Sequence[int]) -> Mapping[int, int | None]:
         """The newest visible batch, as the marker of lane 0: no other lane publishes. Makes a new folder the sink's.
