@@ -22,6 +22,8 @@ else:
         planned = import_module("microstream.later")
         if name in planned.MODULE:
             raise planned.later("microstream", name, planned.MODULE)
+        if (found := import_module("microstream.frame.absent").absent_reader(name)) is not None:
+            raise found
         raise AttributeError(f"module 'microstream' has no attribute {name!r}", name=name, obj=None)
 
     @cache

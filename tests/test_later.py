@@ -11,6 +11,7 @@ from distributed import Client
 
 import microstream as ms
 from microstream import later
+from microstream.errors import AbsentError
 
 FRAME = ms.from_pandas(pd.DataFrame({"x": [1], "ts": pd.to_datetime(["2026-01-01"])}), event_time="ts")
 GROUPS = FRAME.groupby("x")
@@ -62,3 +63,9 @@ def test_what_is_planned_hides_no_column() -> None:
     frame = ms.from_pandas(pd.DataFrame({"why": [1], "live": [2]}))
 
     assert frame.assign(sum=frame.why + frame.live).compute()["sum"].tolist() == [3]
+
+
+@pytest.mark.parametrize(("name", "says"), [("read_csv", r"ms\.read_files\(path\)"), ("read_sql", r"ms\.from_pandas")])
+def test_a_reader_of_pandas_says_what_reads_here(name: str, says: str) -> None:
+    with pytest.raises(AbsentError, match=f"microstream has no {name}. Instead: {says}"):
+        getattr(ms, name)

@@ -34,7 +34,7 @@ REMEDIES = {
     errno.EPERM: "The file system forbids this: it must support hard links, and let this user make them.",
     errno.EROFS: "The file system is mounted read-only: mount it writable, or choose another folder.",
     errno.ENOTDIR: "Part of the path is a file, not a folder: choose another path.",
-    errno.ENOENT: "The folder was removed while it was in use: put it back, or start again.",
+    errno.ENOENT: "The folder is not there, or was removed while it was in use: put it back, or start again.",
     errno.EOPNOTSUPP: "The file system has no hard links: choose a local disk, NFS or an object store.",
     errno.EMFILE: "This process has too many files open: raise the limit (ulimit -n).",
 }

@@ -12,6 +12,9 @@ from microstream.formats.masks import as_mask, note
 
 __all__ = ["note_event_times"]
 
+DECADE_US = 10 * 365 * 86_400 * 1_000_000
+UNIT = '; is the unit right, as in "epoch[ms]" for milliseconds?'
+
 
 def note_event_times(broken: dict[int, str], name: str, times: Any, latest_us: int | None) -> None:
     """Note in `broken` the rows whose event time is null, or after `latest_us` (microseconds since 1970; None: never).
@@ -34,5 +37,6 @@ def note_event_times(broken: dict[int, str], name: str, times: Any, latest_us: i
             lambda row: (
                 f"event time {name} is {iso(micros[row].as_py())}, later than max_ahead allows "
                 f"(batch time + max_ahead = {iso(latest_us)})"
+                f"{UNIT if micros[row].as_py() > latest_us + DECADE_US else ''}"
             ),
         )

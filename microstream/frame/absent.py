@@ -12,7 +12,7 @@ from microstream.later import FRAME as LATER
 from microstream.later import later
 from microstream.plan.aggregates import HOWS
 
-__all__ = ["absent", "absent_column"]
+__all__ = ["absent", "absent_column", "absent_reader"]
 
 _WINDOW = 'groupby(keys).window(ms.tumbling("1min")).agg(name=(column, how))'
 _TOTAL = f"agg(name=(column, how)) of all rows until now; by time, {_WINDOW}"
@@ -91,6 +91,7 @@ _FRAME: Mapping[str, str] = {
     "apply": f"assign(name=expression), map_rows(fn, schema=) per row, or {_BATCH}",
     "transform": f"assign(name=expression), or {_BATCH}",
     "corrwith": _WINDOW,
+    "unique": _COUNTS,
     "insert": "assign(name=expression), then select(...) for the order",
     "isetitem": "assign(name=expression)",
     "pop": "drop(columns=...), and frame[name] for the column",
@@ -104,6 +105,15 @@ _FRAME: Mapping[str, str] = {
     "from_dict": "ms.from_pandas(pd.DataFrame.from_dict(...))",
     "from_records": "ms.from_pandas(pd.DataFrame.from_records(...))",
     "from_arrow": "ms.from_pandas(table.to_pandas())",
+}
+
+_READERS: Mapping[str, str] = {
+    **_for("ms.read_files(path), which reads JSON lines, CSV and Parquet", "read_csv read_json read_parquet"),
+    **_for(
+        "ms.from_pandas(frame), of what pandas reads",
+        "read_clipboard read_excel read_feather read_fwf read_hdf read_html read_iceberg read_orc read_pickle read_sas "
+        "read_spss read_sql read_sql_query read_sql_table read_stata read_table read_xml DataFrame",
+    ),
 }
 
 _COLUMN: Mapping[str, str] = {
@@ -140,6 +150,13 @@ _COLUMN: Mapping[str, str] = {
     "ravel": _BOUNDED,
     "from_arrow": "ms.from_pandas(table.to_pandas())",
 }
+
+
+def absent_reader(name: str) -> Exception | None:
+    """What to raise for `microstream.name`, where that is a function of pandas that reads."""
+    if name not in _READERS:
+        return None
+    return AbsentError(f"microstream has no {name}. Instead: {_READERS[name]}.")
 
 
 def absent(name: str, columns: list[str], methods: list[str]) -> Exception:

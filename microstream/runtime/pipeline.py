@@ -218,6 +218,7 @@ class Pipeline:
         attempt, now_us = record.attempt, self._ports.clock.now_us()
         settings = self._query.settings
         judged = verdict(error)
+        is_first = attempt.batch not in self._trouble
         count, since_us = self._trouble.get(attempt.batch, (0, now_us))
         count += judged is Verdict.AGAIN
         self._trouble[attempt.batch] = (count, since_us)
@@ -228,7 +229,9 @@ class Pipeline:
             self._failed(error.at(where) if isinstance(error, BadRecordError | ConnectorError) else error)
             return
         about = {"batch": attempt.batch}
-        log.warning("query %s batch %d: %s Running it again.", self._query.name, attempt.batch, error, extra=about)
+        again = f"Trying again for {patience_us / 1e6:.0f} s." if judged is Verdict.WAIT else "Running it again."
+        if is_first or judged is not Verdict.WAIT:  # what is away for minutes fails twice a second
+            log.warning("query %s batch %d: %s %s", self._query.name, attempt.batch, error, again, extra=about)
         if judged is Verdict.WAIT:
             self._listener.status(f"waiting: {error}")
         self._forget(record)

@@ -21,9 +21,11 @@ __all__ = ["ParquetRows", "PieceOfRows"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PieceOfRows:
-    """Rows as the file has them: `table` holds the columns it has, `numbers` and `units` each row's place in it."""
+    """Rows as the file has them: `table` holds those of its `columns` that are wanted, `numbers` and `units` each
+    row's place in it."""
 
     table: pa.Table
+    columns: tuple[str, ...]
     numbers: npt.NDArray[np.int64]
     units: npt.NDArray[np.int64]
 
@@ -59,7 +61,10 @@ class ParquetRows:
                 first += rows
             numbers = np.arange(begin, stop)
             return PieceOfRows(
-                table=pa.concat_tables(parts), numbers=numbers, units=numbers * file.count // max(total, 1)
+                table=pa.concat_tables(parts),
+                columns=tuple(parquet.schema_arrow.names),
+                numbers=numbers,
+                units=numbers * file.count // max(total, 1),
             )
 
     def _group(self, parquet: Any, file: Listed, number: int, columns: list[str]) -> pa.Table:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from microstream.connectors.files.decode import Format, LineDecoder, decode_columns, line_decoder
+from microstream.connectors.files.decode import Format, LineDecoder, column_names, decode_columns, line_decoder
 from microstream.connectors.files.journal import UNIT_BYTES, Journal, Listed
 from microstream.connectors.files.lines import Text, is_compressed, line_number, lines_between, open_text
 from microstream.connectors.files.listing import asking, filesystem_of, version_of
@@ -66,6 +67,7 @@ class FileReader:
         self._files = filesystem_of(paths, rules.storage_options)
         self._rules, self._journal, self._name = rules, journal, name
         self._schema, self._event_time, self._max_ahead_us = schema, event_time, max_ahead_us
+        self._told: set[str] = set()
         self._parquet = ParquetRows(self._files, schema.names)
         self._lines = None if rules.format == "parquet" else line_decoder(rules.format, schema, event_time)
 
@@ -140,6 +142,7 @@ class FileReader:
                 "begins with _, and go on with on_data_loss='skip'.",
                 path=file.path,
             ) from problem
+        self._tell_lacking(file.path, read.columns)
         rows, offsets = len(read.numbers), file.first + read.units
         decoded = decode_columns(read.table, rows, self._schema, self._event_time, file.path, latest_us=latest_us)
         if decoded.bad:
@@ -168,6 +171,8 @@ class FileReader:
         blank = len(texts) - len(filled)
         if blank:
             texts, starts = [texts[at] for at in filled], starts[filled]
+        if header and texts:
+            self._tell_lacking(file.path, column_names(header))
         decoded = decode(texts, header, latest_us=latest_us)
         offsets = file.first + (np.zeros(len(starts), np.int64) if whole else starts // UNIT_BYTES)
         if decoded.bad:
@@ -181,6 +186,16 @@ class FileReader:
             blank=blank,
             size_bytes=found.size_bytes,
         )
+
+    def _tell_lacking(self, path: str, columns: Sequence[str]) -> None:
+        """Warn, once per column, of one that is null in all rows because the file does not have it."""
+        for name in self._schema.names:
+            if name in columns or name in self._told:
+                continue
+            self._told.add(name)
+            close = get_close_matches(name, columns, n=1)
+            hint = f" Did you mean {close[0]!r} in schema=?" if close else ""
+            log.warning("%s has no column %r: it is null in all its rows, as in other such files.%s", path, name, hint)
 
     def _header(self, text: Text) -> bytes:
         first = lines_between(text, 0, 1).texts

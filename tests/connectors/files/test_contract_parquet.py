@@ -49,6 +49,15 @@ class TestParquetFilesInABucket(ExactlyOnceContract):
             harness.connector().open_probe().check()
 
 
+def test_nothing_is_written_into_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+
+    with pytest.raises(ConnectorError, match=r"such as notes\.txt"):
+        ParquetSink(url=str(tmp_path)).open_probe().check()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_the_marker_is_the_newest_batch_and_says_when_there_certainly_is_none(tmp_path: Path) -> None:
     harness = Folder(str(tmp_path / "table"))
     probe = harness.connector().open_probe()
