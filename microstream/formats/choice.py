@@ -67,7 +67,8 @@ def check_format(where: str, format: str, registry: Registry | None) -> None:
         registry_of(where, format, None)
     if format in REGISTERED and not _is_installed(PACKAGES[format]):
         raise PlanError(
-            f"{where}(format={format!r}): needs a package that is not here: pip install 'microstream[{format}]'."
+            f"{where}(format={format!r}): needs a package that is not here: pip install 'microstream[{format}]', or in "
+            f"a clone '.[{format}]'."
         )
     if registry is not None and format not in REGISTERED:
         raise PlanError(f"{where}(format={format!r}): schema_registry= is for {', '.join(map(repr, REGISTERED))} only.")

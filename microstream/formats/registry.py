@@ -164,6 +164,6 @@ def _client(registry: Registry) -> Any:
     except ImportError as missing:
         raise PlanError(
             f"schema_registry= needs packages that are not installed ({missing}): pip install 'microstream[avro]' or "
-            "'microstream[protobuf]'."
+            "'microstream[protobuf]', or in a clone '.[avro,protobuf]'."
         ) from missing
     return SchemaRegistryClient.new_client(dict(registry.config))
