@@ -231,8 +231,8 @@ class LaneWorker:
         row = f" The row: {values}." if values else ""
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
-            f"{what}.{row} Nothing of this batch was committed: mend the query and start it again"
-            f"{self._way_past(incoming.record_of(failure.origin))}.",
+            f"{what}. Nothing of this batch was committed: mend the query and start it again"
+            f"{self._way_past(incoming.record_of(failure.origin))}.{row}",
             operator=name,
             batch=task.attempt.batch,
             lane=task.lane,
