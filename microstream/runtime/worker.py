@@ -227,25 +227,26 @@ class LaneWorker:
         name = getattr(failure.node, "name", type(failure.node).__name__.lower())
         position = incoming.position_of(failure.origin)
         what = f"{type(failure.cause).__name__}: {failure.cause}".rstrip(".")
-        values = incoming.values_of(failure.origin)
-        row = f" The row: {values}." if values else ""
         return UserFunctionError(
             f"query {self._job.query}, batch {task.attempt.batch}, lane {task.lane}: {name} failed at {position}: "
             f"{what}. Nothing of this batch was committed: mend the query and start it again"
-            f"{self._way_past(incoming.record_of(failure.origin))}.{row}",
+            f"{self._which(incoming, failure.origin)}",
             operator=name,
             batch=task.attempt.batch,
             lane=task.lane,
             position=position,
         )
 
-    def _way_past(self, record: tuple[str, str, int] | None) -> str:
-        """How to leave the record out, where its source can."""
+    def _which(self, incoming: Incoming, origin: int | None) -> str:
+        """The end of the sentence: how to leave the record out, where its source can; else which row it is."""
+        record = incoming.record_of(origin)
         if record is None:
-            return ""
+            return "."
         name, partition, offset = record
         source = next(node for node in self._job.stages.sources if node.name == name)
-        return f", or pass the record with skip=[({partition!r}, {offset})]" if hasattr(source.spec, "skip") else ""
+        if hasattr(source.spec, "skip"):
+            return f", or pass the record with skip=[({partition!r}, {offset})]."
+        return f". The row: {incoming.values_of(origin)}."
 
     def _turn(self, what: str, lane: int) -> AbstractContextManager[Any]:
         with self._lock:
