@@ -28,6 +28,9 @@ class AvailableNow:
     """Everything there is at the start of the query, in as many batches as needed; then stop."""
 
 
+_NAMES = ("available_now", "availableNow", "once", "continuous", "continuously")
+"""What people write for the triggers that are functions here."""
+
 _ALLOWED = "use a duration such as '1s', ms.continuously() or ms.available_now()."
 
 Trigger: TypeAlias = Every | Continuously | AvailableNow
@@ -54,7 +57,7 @@ def parse_trigger(trigger: str | Trigger) -> Trigger:
     >>> parse_trigger("1s")
     Every(interval_us=1000000)
     """
-    if isinstance(trigger, str) and not trigger.isidentifier():
+    if isinstance(trigger, str) and trigger not in _NAMES:
         return Every(duration_us(trigger, argument="trigger"))
     if isinstance(trigger, Every | Continuously | AvailableNow):
         return trigger
