@@ -108,7 +108,12 @@ def test_a_durable_sink_needs_a_checkpoint() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [({"trigger": "often"}, "not a duration"), ({"lanes": 0}, "at least 1"), ({"max_span": "long"}, "max_span")],
+    [
+        ({"trigger": "often"}, "not a duration"),
+        ({"trigger": "available_now"}, r"or ms\.available_now\(\)"),
+        ({"lanes": 0}, "at least 1"),
+        ({"max_span": "long"}, "max_span"),
+    ],
 )
 def test_a_wrong_start_is_refused_before_anything_runs(arguments: dict[str, Any], says: str) -> None:
     sink = ms.from_pandas(pd.DataFrame({"n": [1]})).to_memory()
