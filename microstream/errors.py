@@ -24,6 +24,7 @@ __all__ = [
     "SettingError",
     "UnreachableError",
     "UserFunctionError",
+    "did_you_mean",
     "packed",
     "unpacked",
 ]
@@ -106,6 +107,16 @@ def _unpacked(cause: bytes, said: str) -> BaseException:
     return RuntimeError(said)
 
 
+def did_you_mean(name: str, names: Iterable[str], where: str = "") -> str:
+    """A sentence that offers the likeliest of `names` for a misspelt one; empty where none is like it.
+
+    >>> did_you_mean("prise", ["price", "ts"])
+    " Did you mean 'price'?"
+    """
+    close = get_close_matches(name, list(names), n=1)
+    return f" Did you mean {close[0]!r}{where}?" if close else ""
+
+
 def packed(error: MicrostreamError) -> bytes:
     """`error` for the wire, whatever its cause and its context are made of.
 
@@ -130,10 +141,8 @@ class PlanError(MicrostreamError, ValueError):
     def unknown_column(cls, where: str, column: str, columns: Iterable[str]) -> PlanError:
         """`column` is not there; names the ones that are, and the likeliest one first."""
         names = list(columns)
-        close = get_close_matches(column, names, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         return cls(
-            f"{where}: there is no column {column!r}.{hint} Columns here: {', '.join(names)}.",
+            f"{where}: there is no column {column!r}.{did_you_mean(column, names)} Columns here: {', '.join(names)}.",
             column=column,
             columns=tuple(names),
         )

@@ -1,7 +1,8 @@
-"""Kafka brokers for the whole session, where they can be had."""
+"""What tests of several parts share: Kafka brokers for the whole session, where they can be had, and log lines."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -35,3 +36,23 @@ def _start(*, own: bool) -> Broker:
         if os.environ.get("CI") == "true":
             raise
         pytest.skip(str(missing))
+
+
+class _Kept(logging.Handler):
+    """No StreamHandler, as pytest's own is: those are muted where Dask's logger has them, while a cluster runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture
+def log_records() -> Iterator[list[logging.LogRecord]]:
+    """What microstream's loggers write during the test, warnings and worse."""
+    kept, logger = _Kept(), logging.getLogger("microstream")
+    logger.addHandler(kept)
+    yield kept.records
+    logger.removeHandler(kept)

@@ -36,7 +36,7 @@ _BOTH: Mapping[str, str] = {
         "corr cov ewm idxmax idxmin kurt kurtosis median mode nlargest nsmallest prod product quantile rolling sem "
         "skew",
     ),
-    "value_counts": _COUNTS,
+    **_for(_COUNTS, "unique value_counts"),
     **_for(_EARLIER, "asof bfill cummax cummin cumprod cumsum diff ffill interpolate pct_change rank shift"),
     **_for(
         _NO_INDEX,
@@ -91,7 +91,6 @@ _FRAME: Mapping[str, str] = {
     "apply": f"assign(name=expression), map_rows(fn, schema=) per row, or {_BATCH}",
     "transform": f"assign(name=expression), or {_BATCH}",
     "corrwith": _WINDOW,
-    "unique": _COUNTS,
     "insert": "assign(name=expression), then select(...) for the order",
     "isetitem": "assign(name=expression)",
     "pop": "drop(columns=...), and frame[name] for the column",
@@ -128,7 +127,6 @@ _COLUMN: Mapping[str, str] = {
     "head": "frame.head(n)",
     "repeat": "frame.map_rows(fn, schema=), which may give several rows for one",
     "to_frame": "frame[[name]]",
-    "unique": _COUNTS,
     "is_unique": _COUNTS,
     "hasnans": ".isna() row by row",
     "is_monotonic_increasing": _EARLIER,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from typing import Final, get_args
 
-from microstream.errors import PlanError
+from microstream.errors import PlanError, did_you_mean
 from microstream.plan.nodes import Node, RunningAggregate, Sink, Stateful, WindowAggregate, last_operators
 from microstream.plan.origin import origin_of
 from microstream.plan.rules import children, in_order, with_children
@@ -63,10 +62,9 @@ def _mode(sink: Sink) -> OutputMode:
     operators = last_operators(sink.child)
     mode = sink.mode or default_mode(sink.child)
     if mode not in MODES:
-        close = get_close_matches(str(mode), MODES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise PlanError(
-            f"sink {sink.name!r}: output_mode={mode!r} must be one of 'append', 'update', 'complete'.{hint}"
+            f"sink {sink.name!r}: output_mode={mode!r} must be one of 'append', 'update', 'complete'."
+            f"{did_you_mean(str(mode), MODES)}"
         )
     if mode == "append" and any(isinstance(operator, RunningAggregate) for operator in operators):
         raise PlanError(

@@ -57,10 +57,8 @@ class Incoming:
         partition = read.counts[int(np.searchsorted(ends, row, side="right"))].partition
         return self.names[which], partition, int(read.offsets[row])
 
-    def values_of(self, origin: int | None) -> str:
-        """The row with that origin as text, at most `SHOWN` characters; empty if it is not known."""
-        if origin is None or not self.reads:
-            return ""
+    def values_of(self, origin: int) -> str:
+        """The row with that origin, which was read, as text: at most `SHOWN` characters."""
         which, row = self._row(origin)
         (values,) = self.reads[which].table.slice(row, 1).to_pylist()
         shown = ", ".join(f"{name}={_shown(value)}" for name, value in values.items())

@@ -240,7 +240,7 @@ class LaneWorker:
     def _which(self, incoming: Incoming, origin: int | None) -> str:
         """The end of the sentence: how to leave the record out, where its source can; else which row it is."""
         record = incoming.record_of(origin)
-        if record is None:
+        if origin is None or record is None:
             return "."
         name, partition, offset = record
         source = next(node for node in self._job.stages.sources if node.name == name)

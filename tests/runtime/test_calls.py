@@ -1,6 +1,7 @@
 """On a local cluster, stages of small batches are called on workers; with longer triggers they are tasks of Dask."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ def test_the_trigger_decides_whether_stages_are_tasks(
 
 
 def test_the_death_of_a_worker_that_is_called_changes_no_result(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, log_records: list[logging.LogRecord]
 ) -> None:
     inner = totals(frames(*([(f"k{n % 7}", n, 7 * n)] for n in range(60)), delay_us=5), id="totals")
     stages = to_memory(out=inner, more=totals(inner, size_us=30, id="more", aggregates=()))
@@ -77,7 +78,7 @@ def test_the_death_of_a_worker_that_is_called_changes_no_result(
     os.kill(next(process.pid for process in new if process.ppid() != os.getpid()), signal.SIGKILL)
 
     assert query.await_termination(PATIENCE_S)
-    assert any("is lost" in record.getMessage() for record in caplog.records)
+    assert any("is lost" in record.getMessage() for record in log_records)
     for name, table in compute(stages).items():
         assert tuples(to_table(query.table(name), table.schema, name)) == tuples(table)
 

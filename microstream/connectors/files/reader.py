@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from microstream.connectors.files.listing import asking, filesystem_of, version_
 from microstream.connectors.files.parquet import ParquetRows
 from microstream.connectors.files.probe import changed_file
 from microstream.connectors.protocol import Range, RangeCount, Read
-from microstream.errors import BadRecordError, ConnectorError, OffsetExpiredError
+from microstream.errors import BadRecordError, ConnectorError, OffsetExpiredError, did_you_mean
 from microstream.formats.json import Decoded
 
 __all__ = ["FileReader", "FileRules"]
@@ -193,8 +192,7 @@ class FileReader:
             if name in columns or name in self._told:
                 continue
             self._told.add(name)
-            close = get_close_matches(name, columns, n=1)
-            hint = f" Did you mean {close[0]!r} in schema=?" if close else ""
+            hint = did_you_mean(name, columns, " in schema=")
             log.warning("%s has no column %r: it is null in all its rows, as in other such files.%s", path, name, hint)
 
     def _header(self, text: Text) -> bytes:
