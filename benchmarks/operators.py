@@ -104,7 +104,9 @@ def measured(node: Stateful, stream: list[tuple[Rows, Places]]) -> dict[str, obj
     update_s, step_s, given, rows, slowest_s = 0.0, 0.0, 0, 0, 0.0
     for batch, (found, places) in enumerate(stream):
         began = time.process_time()
-        windowed, _ = split_late(found, node, state.closed_before_us, "benchmark")
+        windowed, _ = split_late(
+            found, node, "benchmark", watermark_us=state.closed_before_us, closed_before_us=state.closed_before_us
+        )
         delta = None if windowed is None else partial(windowed, node, _as_they_are(places))
         updated = time.process_time()
         done = advance(

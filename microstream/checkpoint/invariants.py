@@ -338,6 +338,8 @@ def _outbox_problems(sink: SinkState, pending: OutboxBatch) -> Violations:
 
 def _lane_problem(lane: OutboxLane) -> str:
     rows = sum(segment.rows for segment in lane.segments)
+    if not lane.segments and lane.chunks == (0,):
+        return ""
     if not lane.chunks or not _ascending(lane.chunks) or lane.chunks[0] < 1 or lane.chunks[-1] != rows:
         return f"chunks {lane.chunks} do not cut {rows} rows"
     return next((said for segment in lane.segments if (said := _segment_problem(segment))), "")

@@ -131,7 +131,10 @@ class OperatorState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxLane:
-    """Rows of one sink lane that are durable but not yet confirmed; `chunks` are row bounds of transactions."""
+    """Rows of one sink lane that are durable but not yet confirmed; `chunks` are row bounds of transactions.
+
+    Without segments, and with `chunks` (0,), it is a whole result ("complete") of which nothing is left.
+    """
 
     lane: int
     segments: tuple[Segment, ...]

@@ -120,7 +120,7 @@ class Outputs:
 
         At least once: after a failure `fn` may be called again with the same rows under the same `batch.id` and
         `batch.lane`. What it does is exactly once if doing it twice changes nothing, as with an upsert, or a file
-        named by job, lane and id. It is never called without rows.
+        named by job, lane and id. It is called without rows only where nothing is left of a whole result.
 
         An error of `fn` ends the query, as in Spark. Its batch stays pending in the checkpoint: the next start calls
         `fn` with the same rows again, before anything else of this sink.
@@ -132,7 +132,8 @@ class Outputs:
         name
             Of the sink within the query.
         output_mode
-            "append", "update" or "complete"; see `to_kafka`.
+            "append", "update" or "complete"; see `to_kafka`. A whole result ("complete") comes in one call per batch,
+            with those rows that all lanes have.
 
         Raises
         ------

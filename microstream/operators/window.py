@@ -74,7 +74,7 @@ def event_times_us(table: pa.Table, node: Stateful) -> Times:
 
 
 def split_late(
-    rows: Rows, node: Stateful, watermark_us: int, operator: str, closed_before_us: int | None = None
+    rows: Rows, node: Stateful, operator: str, *, watermark_us: int, closed_before_us: int
 ) -> tuple[Windowed | None, Rows | None]:
     """Rows in time, and late rows: those whose window ended at or before `closed_before_us`.
 
@@ -87,12 +87,13 @@ def split_late(
         Rows of `node.child`.
     node
         The aggregation.
-    watermark_us
-        W(N-1) of its input; a row older than that whose window is still open is in time (semantics 10).
     operator
         Its id, for column `_operator`.
+    watermark_us
+        W(N-1) of its input, for column `_watermark`: a row older than that is in time while its window takes rows
+        (semantics 10).
     closed_before_us
-        Windows that ended at or before it take no more rows; None: W(N-1).
+        Windows that ended at or before it take no more rows: W(N-1), or less by the lateness that is allowed.
 
     Returns
     -------
@@ -104,15 +105,14 @@ def split_late(
     times = event_times_us(rows.table, node)
     if isinstance(node, RunningAggregate):
         return Windowed(rows=rows, end_us=None, at_us=times), None
-    closed_us = watermark_us if closed_before_us is None else closed_before_us
 
     def lost(rows: Rows, ends: Times) -> Rows:
         return _late_rows(rows, ends, node, watermark_us, operator)
 
     if isinstance(node.window, Sliding):
-        return _split_sliding(rows, times, node.window, closed_us, lost)
+        return _split_sliding(rows, times, node.window, closed_before_us, lost)
     ends = window_ends_us(times, node.window)
-    late = ends <= closed_us
+    late = ends <= closed_before_us
     if not late.any():
         return Windowed(rows=rows, end_us=ends, at_us=times), None
     dropped = lost(rows.keep(late), ends[late])

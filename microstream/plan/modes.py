@@ -7,7 +7,23 @@ from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 from microstream.errors import PlanError, did_you_mean
-from microstream.plan.nodes import Node, RunningAggregate, Sink, Stateful, WindowAggregate, last_operators
+from microstream.plan.expr import Expr, columns_of
+from microstream.plan.nodes import (
+    REVISION,
+    Assign,
+    BadRecords,
+    Concat,
+    Filter,
+    Late,
+    Node,
+    Project,
+    RunningAggregate,
+    Sink,
+    Source,
+    Stateful,
+    WindowAggregate,
+    last_operators,
+)
 from microstream.plan.origin import origin_of
 from microstream.plan.rules import children, in_order, with_children
 from microstream.plan.specs import Keyed, OutputMode
@@ -71,16 +87,34 @@ def _mode(sink: Sink) -> OutputMode:
             f"sink {sink.name!r}: output_mode='append' is for rows that are final, but an aggregate without a window "
             "never ends. Give it one, as in .groupby(keys).window(ms.tumbling('1min')), or use output_mode='update'."
         )
-    if mode == "complete" and not operators:
+    if mode == "complete" and not _is_result(sink.child):
         raise PlanError(
-            f"sink {sink.name!r}: output_mode='complete' is the whole result of an aggregate in every batch, and there "
-            "is none here: without one a query keeps no rows. Use output_mode='append'."
+            f"sink {sink.name!r}: output_mode='complete' is the whole result of an aggregate in every batch, and "
+            + (
+                "some of these rows come from none, so that those of earlier batches would be gone. Give them a sink "
+                "of their own, or use output_mode='update'."
+                if operators
+                else "there is none here: without one a query keeps no rows. Use output_mode='append'."
+            )
         )
     sink.spec.check_mode(mode)
     if mode == "update" and isinstance(sink.spec, Keyed):
         for operator in operators:
             _check_key(sink, sink.spec.key_columns, operator)
     return mode
+
+
+def _is_result(node: Node) -> bool:
+    """Whether all rows of `node` are results of aggregates, which can be given again."""
+    match node:
+        case WindowAggregate() | RunningAggregate():
+            return True
+        case Source() | BadRecords() | Late():
+            return False
+        case Concat(children=several):
+            return all(map(_is_result, several))
+        case _:
+            return _is_result(node.child)
 
 
 def _check_key(sink: Sink, key: tuple[str, ...], operator: Stateful) -> None:
@@ -112,11 +146,29 @@ def _rewritten(sinks: tuple[Sink, ...], modes: Mapping[int, OutputMode]) -> tupl
     done: dict[int, Node] = {}
     for node in in_order(tuple(sink.child for sink in sinks)):
         new = with_children(node, tuple(done[id(child)] for child in children(node)))
+        _check_numbers(new)
         mode = modes.get(id(node))
         if isinstance(new, WindowAggregate | RunningAggregate) and mode is not None and new.mode != mode:
             new = replace(new, mode=mode)
         done[id(node)] = new
     return tuple(replace(sink, child=done[id(sink.child)]) for sink in sinks)
+
+
+def _check_numbers(node: Node) -> None:
+    """Raise PlanError where `node` reads `_revision` of windows that do not number what they give."""
+    match node:
+        case Filter(predicate=expr) | Assign(expr=expr):
+            exprs: tuple[Expr, ...] = (expr,)
+        case Project(exprs=several):
+            exprs = several
+        case _:
+            return
+    if REVISION not in node.child.schema.names and any(REVISION in (columns_of(expr) or ()) for expr in exprs):
+        raise PlanError(
+            f"{type(node).__name__.lower()}: column {REVISION!r} numbers windows that come again in output mode "
+            "'append'. In 'update' and 'complete' the newest row of a window counts and has no number: leave the "
+            "column out."
+        )
 
 
 def _name(operator: Stateful) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from microstream.checkpoint.manifest import (
     HASH_SPACE,
@@ -17,14 +18,13 @@ from microstream.checkpoint.manifest import (
     SinkState,
     SourceState,
 )
-from microstream.clock import minus
 from microstream.errors import InternalError
-from microstream.plan.nodes import Source, WindowAggregate
+from microstream.plan.nodes import Source
 from microstream.plan.stages import Operator
 from microstream.runtime.planning import Slice, is_last
 from microstream.runtime.publishing import after_batch
 from microstream.runtime.task import PartitionMeta, StageReceipt, StageTask
-from microstream.runtime.watermark import advance_source, is_finished, operator_watermark
+from microstream.runtime.watermark import advance_source, closed_for_good_us, is_finished, operator_watermark
 
 __all__ = [
     "Watermarks",
@@ -36,6 +36,8 @@ __all__ = [
     "unsealed",
     "watermarks_after",
 ]
+
+NOTHING_LEFT: Final = OutboxLane(lane=0, segments=(), chunks=(0,))
 
 Watermarks = tuple[tuple[str, int], ...]
 """(operator id, watermark of its input), in the plan's order."""
@@ -89,13 +91,9 @@ def watermarks_after(before: Watermarks, operators: Sequence[Operator], sources:
 
 
 def closed_before(head: Manifest, watermarks: Watermarks, operators: Sequence[Operator]) -> Watermarks:
-    """Before what windows of operators that allow lateness take no more rows, once `watermarks` were reached.
-
-    Windows that were closed for good under a smaller lateness stay so (semantics 38).
-    """
+    """Before what windows of each operator take no more rows, once `watermarks` were reached."""
     reached, held = dict(watermarks), {state.id: state.closed_before_us for state in head.operators}
-    lateness = {o.id: o.node.lateness_us for o in operators if isinstance(o.node, WindowAggregate)}
-    return tuple((id_, max(held[id_], minus(reached[id_], us))) for id_, us in lateness.items() if us)
+    return tuple((o.id, closed_for_good_us(o.node, held[o.id], reached[o.id])) for o in operators)
 
 
 def unsealed(receipts: Sequence[StageReceipt]) -> tuple[str, ...]:
@@ -108,10 +106,15 @@ def unsealed(receipts: Sequence[StageReceipt]) -> tuple[str, ...]:
     return tuple(missing)
 
 
-def outbox_of(slice_: Slice, receipts: Sequence[StageReceipt]) -> tuple[tuple[str, OutboxBatch], ...]:
-    """(sink, its rows) of the batch; sinks that got no rows are left out."""
+def outbox_of(
+    slice_: Slice, receipts: Sequence[StageReceipt], whole: Collection[str] = ()
+) -> tuple[tuple[str, OutboxBatch], ...]:
+    """(sink, its rows) of the batch; sinks that got no rows are left out.
+
+    Those of `whole` get all there is in every batch, so that without rows they are to learn that nothing is left.
+    """
     stored = _stored(receipts)
-    lanes: dict[str, dict[int, OutboxLane]] = {}
+    lanes: dict[str, dict[int, OutboxLane]] = {sink: {} for sink in whole}
     for receipt in sorted(receipts, key=lambda r: (r.execution.level, r.execution.lane)):
         for part in receipt.outputs:
             if not part.chunks:
@@ -126,7 +129,7 @@ def outbox_of(slice_: Slice, receipts: Sequence[StageReceipt]) -> tuple[tuple[st
             OutboxBatch(
                 batch=slice_.batch,
                 time_us=slice_.batch_time_us,
-                lanes=tuple(of_sink[k] for k in sorted(of_sink)),
+                lanes=tuple(of_sink[k] for k in sorted(of_sink)) or (NOTHING_LEFT,),
             ),
         )
         for sink, of_sink in sorted(lanes.items())
@@ -154,12 +157,13 @@ def assemble(
     operators: Sequence[Operator],
     receipts: Sequence[StageReceipt],
     sinks: tuple[SinkState, ...],
+    whole: Collection[str] = (),
     now_us: int,
 ) -> Manifest:
-    """The manifest of the batch, following `head`; `sinks` are the sinks as confirmed until now."""
+    """The manifest of the batch, following `head`; `sinks` are as confirmed until now, for `whole` see `outbox_of`."""
     if slice_.batch != head.batch + 1:
         raise InternalError(f"batch {slice_.batch} cannot follow batch {head.batch}", batch=slice_.batch)
-    outbox = dict(outbox_of(slice_, receipts))
+    outbox = dict(outbox_of(slice_, receipts, whole))
     reached, closed_us = dict(watermarks), dict(closed_before(head, watermarks, operators))
     finished = head.finished or (is_finished(sources) and is_last(slice_.sources, slice_.finished))
     time_us = slice_.batch_time_us
@@ -175,8 +179,7 @@ def assemble(
         written_us=now_us,
         sources=sources,
         operators=tuple(
-            _operator(state, reached[state.id], closed_us.get(state.id), slice_.batch, receipts)
-            for state in head.operators
+            _operator(state, reached[state.id], closed_us[state.id], slice_.batch, receipts) for state in head.operators
         ),
         sinks=tuple(
             after_batch(sink, slice_.batch, outbox.get(sink.name), time_us=time_us, last=finished) for sink in sinks
@@ -185,7 +188,7 @@ def assemble(
 
 
 def _operator(
-    state: OperatorState, watermark_us: int, closed_us: int | None, batch: int, receipts: Sequence[StageReceipt]
+    state: OperatorState, watermark_us: int, closed_us: int, batch: int, receipts: Sequence[StageReceipt]
 ) -> OperatorState:
     stored = _stored(receipts)
     ends = (*state.lane_starts[1:], HASH_SPACE)
@@ -211,7 +214,6 @@ def _operator(
                 )
     kept = tuple(run for run in state.runs if (run.batch, run.lo) not in dropped)
     added.sort(key=lambda run: run.lo)
-    closed_us = max(state.closed_before_us, watermark_us) if closed_us is None else closed_us
     return replace(state, watermark_us=watermark_us, closed_before_us=closed_us, runs=(*kept, *added))
 
 

@@ -147,7 +147,7 @@ class Delivery:
         if self._trials.pop((receipt.sink, receipt.batch, receipt.lane), None) is None:
             return
         self._listener.status("")
-        if receipt.table is not None and receipt.table.num_rows:
+        if receipt.table is not None:
             self._listener.rows(receipt.sink, receipt.batch, receipt.table, receipt.rows)
         self.state = confirm(self.state, receipt.sink, receipt.batch, receipt.lane)
         self.start()

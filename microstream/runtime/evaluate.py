@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import pyarrow as pa
 
@@ -19,8 +18,6 @@ from microstream.plan.stages import Operator, Stage
 from microstream.state.lanes import split
 
 __all__ = ["Leaving", "evaluate"]
-
-NOT_LATER: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,10 +38,10 @@ def evaluate(
     entering: Mapping[int, Rows | None],
     operators: Sequence[Operator],
     late: Mapping[str, int],
+    closed_before: Mapping[str, int],
     lane_starts: Sequence[int],
     instances: Instances,
     places: Callable[[], Places] = lambda: NOWHERE,
-    closed_before: Mapping[str, int] = NOT_LATER,
 ) -> Leaving:
     """Run all steps of `stage` in order.
 
@@ -56,15 +53,15 @@ def evaluate(
     operators
         All operators of the plan.
     late
-        Operator id -> W(N-1) of its input: judges rows late before they are aggregated.
+        Operator id -> W(N-1) of its input: late rows tell it.
+    closed_before
+        Operator id -> before what windows take no more rows: judges rows late before they are aggregated.
     lane_starts
         First hash of each lane.
     instances
         Classes of the plan, instantiated.
     places
         Where the rows that enter stand in the row order.
-    closed_before
-        Operator id -> before what windows take no more rows, where that is not W(N-1).
     """
     leaving = Leaving()
     rows: list[Rows | None] = []
@@ -75,7 +72,13 @@ def evaluate(
         windowed, lost = (
             (None, None)
             if found is None
-            else split_late(found, operator.node, late[operator.id], operator.id, closed_before.get(operator.id))
+            else split_late(
+                found,
+                operator.node,
+                operator.id,
+                watermark_us=late[operator.id],
+                closed_before_us=closed_before[operator.id],
+            )
         )
         late_of[operator.id] = lost
         leaving.late_rows[operator.id] = len(lost) if lost is not None else 0

@@ -31,8 +31,8 @@ class AttemptRecord:
     slice: Slice
     placed: tuple[str, ...]
     late: Watermarks
+    closed_before: Watermarks
     began_us: int
-    closed_before: Watermarks = ()
     closing: Watermarks = ()
     sources: tuple[SourceState, ...] = ()
     out: dict[tuple[int, int], StageTask] = field(default_factory=dict)

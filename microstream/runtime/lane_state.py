@@ -14,6 +14,7 @@ from microstream.clock import BEGINNING_US, END_US
 from microstream.operators.aggregate import changed, finish, merge, shrinks, state_schema
 from microstream.plan.nodes import RunningAggregate, Sliding, Stateful, WindowAggregate
 from microstream.runtime.task import RunPart
+from microstream.runtime.watermark import closed_for_good_us
 from microstream.state import lane, panes, upserts
 from microstream.state.lane import END, LaneRun, Step, WindowState
 from microstream.state.loading import load, load_upserts
@@ -38,29 +39,28 @@ def advance(
 ) -> LaneStep:
     """Take in a batch's partials, and close or forget windows; see `state.lane.step` and `state.upserts.step`."""
     fold = partial(merge, node=node)
+    window = node.window if isinstance(node, WindowAggregate) else None
     if isinstance(state, UpsertState):
-        lateness_us = node.lateness_us if isinstance(node, WindowAggregate) else 0
-        slides = isinstance(node, WindowAggregate) and isinstance(node.window, Sliding)
-        if delta is not None and isinstance(node, WindowAggregate) and isinstance(node.window, Sliding):
-            delta = per_window(delta, node.window, after_us=state.closed_before_us)
+        if delta is not None and isinstance(window, Sliding):
+            delta, unique = per_window(delta, window, after_us=state.closed_before_us), False
         return upserts.step(
             state,
             delta,
             _identity(node),
             mode=node.mode,
             watermark_us=watermark_us,
-            lateness_us=lateness_us,
+            closed_before_us=closed_for_good_us(node, state.closed_before_us, watermark_us),
             batch=batch,
             merge=fold,
             changed=partial(changed, node=node),
             most_runs=most_runs,
-            unique=unique and not slides,
+            unique=unique,
         )
-    if isinstance(node, WindowAggregate) and isinstance(node.window, Sliding):
+    if isinstance(window, Sliding):
         return panes.step(
             state,
             delta,
-            window=node.window,
+            window=window,
             watermark_us=watermark_us,
             batch=batch,
             merge=fold,

@@ -10,7 +10,7 @@ import pyarrow as pa
 from microstream.errors import PlanError
 from microstream.plan.nodes import Sink
 
-__all__ = ["BATCH", "MemoryTables", "has_whole_result", "table_schema"]
+__all__ = ["BATCH", "MemoryTables", "table_schema"]
 
 BATCH = "_batch"
 """Column of rows that changed: the batch in which they did."""
@@ -34,11 +34,6 @@ def table_schema(sink: Sink) -> pa.Schema:
     return sink.schema.append(pa.field(BATCH, pa.int64(), nullable=False))
 
 
-def has_whole_result(sink: Sink) -> bool:
-    """Whether the table of `sink` is made anew in every batch."""
-    return sink.spec.kind == "memory" and sink.mode == "complete"
-
-
 class MemoryTables:
     """What arrived in `sinks`; may be asked from any thread."""
 
@@ -46,7 +41,6 @@ class MemoryTables:
         self._sinks = {sink.name: sink for sink in sinks}
         self._schemas = {name: table_schema(sink) for name, sink in self._sinks.items()}
         self._parts: dict[str, list[pa.Table]] = {name: [] for name in self._sinks}
-        self._newest = dict.fromkeys(self._sinks, -1)
         self._lock = threading.Lock()
 
     @property
@@ -55,14 +49,10 @@ class MemoryTables:
         return tuple(self._sinks)
 
     def add(self, sink: str, batch: int, table: pa.Table) -> None:
-        """Rows of one lane; without rows, a batch leaves nothing of a whole result."""
+        """Rows of a lane; or the whole result, which replaces the one before. Batches come in their order."""
         with self._lock:
-            if has_whole_result(self._sinks[sink]):
-                if batch < self._newest[sink]:
-                    return
-                if batch > self._newest[sink]:
-                    self._parts[sink].clear()
-                self._newest[sink] = batch
+            if self._sinks[sink].mode == "complete":
+                self._parts[sink].clear()
             schema = self._schemas[sink]
             if BATCH in schema.names and self._sinks[sink].mode == "update":
                 numbers = pa.repeat(pa.scalar(batch, pa.int64()), table.num_rows)

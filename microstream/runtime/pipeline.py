@@ -42,7 +42,6 @@ from microstream.runtime.delivery import Delivery
 from microstream.runtime.engine import TaskDone, TaskFailed
 from microstream.runtime.flight import AttemptRecord, stage_tasks
 from microstream.runtime.head import Head
-from microstream.runtime.memory_tables import has_whole_result
 from microstream.runtime.placement import is_uneven, place
 from microstream.runtime.planning import Slice
 from microstream.runtime.ports import Listener, Ports, QuerySpec
@@ -86,7 +85,7 @@ class Pipeline:
         self._listener, self._settled, self._failed, self._spawn = listener, settled, failed, spawn
         self._traffic = traffic
         self._nodes: dict[str, Source] = {node.name: node for node in query.stages.sources}
-        self._whole = [sink for sink in query.stages.sinks if has_whole_result(sink)]
+        self._whole = frozenset(sink.name for sink in query.stages.sinks if sink.mode == "complete")
         self._machine = Machine(next_batch=head.manifest.batch + 1, top_level=len(query.stages.stages) - 1)
         self._records: dict[tuple[int, int], AttemptRecord] = {}
         self._slices: dict[int, Slice] = {}
@@ -327,6 +326,7 @@ class Pipeline:
                 operators=self._query.stages.operators,
                 receipts=record.receipts,
                 sinks=self._delivery.state.sinks,
+                whole=self._whole,
                 now_us=self._ports.clock.now_us(),
             )
         )
@@ -342,10 +342,7 @@ class Pipeline:
         self._listener.progress(progress_event(self._query.name, manifest, figures))
         self._apply(CommitDone(attempt.batch, attempt.number))
         self._records.pop((attempt.batch, attempt.number), None)
-        outbox = outbox_of(slice_, record.receipts)
-        for sink in self._whole:
-            if sink.name not in dict(outbox):
-                self._listener.rows(sink.name, attempt.batch, sink.schema.empty_table(), 0)
+        outbox = outbox_of(slice_, record.receipts, self._whole)
         self._delivery.accept(attempt.batch, outbox, time_us=manifest.batch_time_us, last=manifest.finished)
         self._settled()
         if self._head.is_collection_due():

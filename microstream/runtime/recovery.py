@@ -33,7 +33,7 @@ from microstream.plan.nodes import Sink, Source
 from microstream.plan.stages import Operator, Stages
 from microstream.plan.stored import node_text
 from microstream.runtime.changes import NOTHING, OnChange, is_elsewhere, plan_problems, waits, way_out
-from microstream.runtime.watermark import operator_watermark
+from microstream.runtime.watermark import closed_for_good_us, operator_watermark
 from microstream.state.hashing import HASH_ID
 from microstream.state.lanes import lane_starts, rescale
 
@@ -208,10 +208,11 @@ def _resumed_operator(
         least_us = min(sources[name].watermark_us for name in operator.sources)
         return _new_operator(operator, lanes, operator_watermark(least_us, operator.sources, sources))
     if shape(operator.node) != old.shape:
-        # Empty, but what it closed before stays closed.
-        fresh = _new_operator(operator, lanes, old.watermark_us)
-        return replace(fresh, closed_before_us=old.closed_before_us)
-    return replace(_rescaled(old, lanes), mode=operator.node.mode, node=node_text(operator.node))
+        # Empty, but what it closed before stays closed, also where it would have taken rows a little longer.
+        return _new_operator(operator, lanes, old.watermark_us)
+    closed_us = closed_for_good_us(operator.node, old.closed_before_us, old.watermark_us)
+    going_on = replace(_rescaled(old, lanes), mode=operator.node.mode, node=node_text(operator.node))
+    return replace(going_on, closed_before_us=closed_us)
 
 
 def _rescaled(state: OperatorState, lanes: int) -> OperatorState:

@@ -56,10 +56,10 @@ class StageTask:
 
     `ranges` are what level 0 reads. `upstream` are the executions of all lanes of all lower levels (empty at level
     0). `late` is W(N-1) and `closing` W(N) of each operator's input; `closing` is empty at level 0, where W(N) is
-    not known yet. `closed_before` is, of operators that allow lateness, before what windows took no more rows after
-    batch N-1. `base_at` is (seq, commit) of a manifest with the state of `attempt.base`, for a worker that has to
-    load it; None while that commit is not durable. `seal_after` is how many tasks of this attempt run on the same
-    worker: the last one to finish writes the bundle for all.
+    not known yet. `closed_before` is before what windows of each operator took no more rows after batch N-1.
+    `base_at` is (seq, commit) of a manifest with the state of `attempt.base`, for a worker that has to load it; None
+    while that commit is not durable. `seal_after` is how many tasks of this attempt run on the same worker: the last
+    one to finish writes the bundle for all.
     """
 
     attempt: Attempt
@@ -69,10 +69,10 @@ class StageTask:
     ranges: tuple[Range, ...]
     upstream: tuple[Execution, ...]
     late: tuple[tuple[str, int], ...]
+    closed_before: tuple[tuple[str, int], ...]
     closing: tuple[tuple[str, int], ...]
     base_at: tuple[int, str] | None
     seal_after: int
-    closed_before: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

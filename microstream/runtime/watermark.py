@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from microstream.checkpoint.manifest import PartitionState, SourceState, Status
 from microstream.clock import BEGINNING_US, END_US, minus
+from microstream.plan.nodes import Stateful, WindowAggregate
 from microstream.runtime.task import PartitionMeta
 
-__all__ = ["advance_source", "is_finished", "is_wholly_idle", "operator_watermark"]
+__all__ = ["advance_source", "closed_for_good_us", "is_finished", "is_wholly_idle", "operator_watermark"]
 
 
 def advance_source(
@@ -75,3 +76,12 @@ def operator_watermark(previous_us: int, inputs: Iterable[str], sources: Mapping
     """W(N) of an operator fed by the sources `inputs`: min over those not wholly idle; all idle: it stays."""
     awake = [sources[name].watermark_us for name in inputs if not is_wholly_idle(sources[name])]
     return max(previous_us, min(awake)) if awake else previous_us
+
+
+def closed_for_good_us(node: Stateful, held_us: int, watermark_us: int) -> int:
+    """Windows of `node` that end at or before this take no more rows, once its input reached `watermark_us`.
+
+    `held_us` is what it was before: windows that were closed for good under a smaller lateness stay so (semantics 38).
+    """
+    lateness_us = node.lateness_us if isinstance(node, WindowAggregate) else 0
+    return max(held_us, minus(watermark_us, lateness_us))

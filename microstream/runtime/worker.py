@@ -21,7 +21,7 @@ from microstream.checkpoint.keys import JOB, manifest_key
 from microstream.checkpoint.manifest import HASH_SPACE, Segment
 from microstream.checkpoint.store import NotFoundError, ObjectStore
 from microstream.connectors.protocol import Outgoing, Reader, SinkConnector, Writer
-from microstream.errors import ConnectorError, UserFunctionError
+from microstream.errors import UserFunctionError
 from microstream.observe.logs import note, working_on
 from microstream.operators.failure import UserFunctionFailed
 from microstream.operators.order import Places
@@ -35,6 +35,7 @@ from microstream.runtime.evaluate import Leaving, evaluate
 from microstream.runtime.event_times import timed_metas
 from microstream.runtime.incoming import Incoming, read_sources
 from microstream.runtime.lane_state import LaneState, LaneStep, advance, closed_rows, emitted, loaded, run_part
+from microstream.runtime.outgoing import joined
 from microstream.runtime.places import numbered, places_of_reads, places_of_results
 from microstream.runtime.sealer import Part, Sealer
 from microstream.runtime.shelf import Shelf
@@ -182,10 +183,10 @@ class LaneWorker:
                 entering,
                 self._job.stages.operators,
                 dict(task.late),
+                dict(task.closed_before),
                 lane_starts(task.lanes),
                 self._instances,
                 lambda: self._places(task, incoming, entering),
-                dict(task.closed_before),
             )
         except UserFunctionFailed as caught:
             failure = caught
@@ -378,7 +379,7 @@ class LaneWorker:
             if encoded.num_rows:
                 chunks = writer.chunks(encoded)
                 parts.append(Part(execution.id, f"sink:{name}", encoded))
-            together = node.spec.publication.together
+            together = node.spec.publication.together or node.mode == "complete"
             outputs.append(OutboxPart(sink=name, rows=len(rows), chunks=chunks, together=together))
         return tuple(outputs)
 
@@ -398,18 +399,19 @@ class LaneWorker:
         tables = [held[1] for held in cached if held is not None]
         if len(tables) < len(cached):
             tables = read_segments(self._store, task.outbox.segments)
+        writer = self._writer(task.sink, task.lane)
         outgoing = Outgoing(
             job=task.job,
             sink=task.sink,
             lane=task.lane,
             batch=task.batch,
             committed=task.committed,
-            rows=_joined(tables, task.sink),
+            rows=joined(tables, self._sinks[task.sink], writer),
             chunks=task.outbox.chunks,
             epoch=task.epoch,
         )
         with self._turn(f"sink:{task.sink}", task.lane):
-            confirmed = self._writer(task.sink, task.lane).publish(outgoing)
+            confirmed = writer.publish(outgoing)
         with self._lock:
             for segment in task.outbox.segments:
                 self._outbox.pop(segment, None)
@@ -433,18 +435,3 @@ def _change(operator: Operator, done: LaneStep, delta: pa.Table | None) -> State
         rows_removed=closed_rows(done, operator.node),
         memory_bytes=done.state.nbytes,
     )
-
-
-def _joined(tables: Sequence[pa.Table], sink: str) -> pa.Table:
-    """Rows that are published together; of batches that were held, some may be of a plan with other columns."""
-    if all(table.schema == tables[0].schema for table in tables):
-        return pa.concat_tables(tables)
-    nullable = [table.cast(pa.schema([f.with_nullable(True) for f in table.schema])) for table in tables]
-    try:
-        return pa.concat_tables(nullable, promote_options="permissive")
-    except pa.ArrowException as problem:
-        raise ConnectorError(
-            f"sink {sink!r}: rows held for every= cannot be joined with those of the changed query ({problem}). "
-            "Start the query as it was before, stop it, which publishes what is held, and change it then.",
-            sink=sink,
-        ) from problem

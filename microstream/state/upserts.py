@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from microstream.clock import BEGINNING_US, END_US, minus
+from microstream.clock import BEGINNING_US, END_US
+from microstream.errors import InternalError
 from microstream.plan.nodes import REVISION
 from microstream.plan.sameness import same_values
 from microstream.plan.specs import OutputMode
@@ -206,7 +207,7 @@ def step(
     *,
     mode: OutputMode,
     watermark_us: int,
-    lateness_us: int = 0,
+    closed_before_us: int,
     batch: int,
     merge: Merge,
     changed: Changed,
@@ -229,8 +230,8 @@ def step(
         the next number in column `REVISION`, those that changed after that (semantics 13).
     watermark_us
         W(N) of the operator's input; it never falls.
-    lateness_us
-        How long windows take rows after they closed.
+    closed_before_us
+        Windows that end at or before it take no more rows after this batch; it never falls.
     batch
         Id of the batch, greater than that of any run.
     merge
@@ -242,11 +243,12 @@ def step(
     unique
         Whether `delta` has one row per identity.
     """
-    closed_before_us = max(state.closed_before_us, minus(watermark_us, lateness_us))
     gone_us = closed_before_us if identity.windowed and mode != "complete" else None
     fresh, news = None, NO_ROWS
     if delta is not None and delta.num_rows:
         fresh, news = _folded(state, delta if unique else merge(delta), identity, batch, merge, changed, mode)
+        if fresh.min_end_us <= state.closed_before_us:
+            raise InternalError(f"batch {batch} has rows of a window that takes no more: {fresh.min_end_us}")
     alive = tuple(run for run in state.runs if run.rows and (gone_us is None or run.max_end_us > gone_us))
     added, kept = _add(alive, fresh, identity, gone_us, most_runs)
     runs = kept if added is None else (*kept, added)

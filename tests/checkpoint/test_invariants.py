@@ -75,6 +75,7 @@ ALONE = {
     "pending [3, 4, 4] is not in order": {"sinks": (sink(held=(pending(4),)),)},
     "chunks () do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=())),)},
     "chunks (3, 8) do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=(3, 8))),)},
+    "chunks (0,) do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=(0,))),)},
     "chunks (0, 7) do not cut 7 rows": {"sinks": (sink(pending=outbox_lane(chunks=(0, 7))),)},
 }
 
@@ -119,6 +120,10 @@ def test_a_step_that_must_not_be_is_found(said: str, changes: dict[str, Any]) ->
     problems = invariants(manifest(), after(manifest(), **changes))
 
     assert any(said in problem for problem in problems), problems
+
+
+def test_a_whole_result_may_be_empty() -> None:
+    assert structure(manifest(sinks=(sink(pending=outbox_lane(segments=(), chunks=(0,))),))) == ()
 
 
 def held(batch: int) -> OutboxBatch:

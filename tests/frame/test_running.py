@@ -135,6 +135,10 @@ def test_the_head_of_what_changes() -> None:
     assert by_auction(bids()).head(2)[["auction", "n"]].values.tolist() == [[1, 1], [2, 1]]
 
 
+def revised(frame: ms.StreamFrame) -> ms.StreamFrame:
+    return frame.window(ms.tumbling("1min"), allowed_lateness="1min").agg(n=("price", "size"))
+
+
 @pytest.mark.parametrize(
     ("write", "says"),
     [
@@ -155,6 +159,15 @@ def test_the_head_of_what_changes() -> None:
         (lambda f: f.to_memory(output_mode="updat"), "Did you mean 'update'"),
         (lambda f: to_topic(by_auction(f), key="auction", delivery="at_least_once"), "with an old value"),
         (lambda f: f.to_memory(output_mode="complete"), "there is none here"),
+        (
+            lambda f: ms.concat([by_auction(f)[["auction", "n"]], f.assign(n=1)[["auction", "n"]]]).to_memory(
+                output_mode="complete"
+            ),
+            "some of these rows come from none",
+        ),
+        (lambda f: revised(f)[ms.col("_revision") > 0].to_memory(output_mode="update"), "filter: column '_revision'"),
+        (lambda f: revised(f).assign(r=ms.col("_revision") + 1).to_memory(output_mode="update"), "assign: column"),
+        (lambda f: revised(f)[["n", "_revision"]].to_memory(output_mode="complete"), "project: column '_revision'"),
         (lambda f: f.window(ms.tumbling("1min"), allowed_lateness="soon"), "allowed_lateness='soon' is not a duration"),
         (lambda f: f.window(ms.tumbling("1min"), allowed_lateness="-1s"), "must be zero or more"),
         (

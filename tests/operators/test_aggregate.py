@@ -51,7 +51,9 @@ events = st.fixed_dictionaries(
 
 def partial_of(node: WindowAggregate, rows: list[dict[str, Any]]) -> pa.Table:
     columns = {name: [row[name] for row in rows] for name in node.child.schema.names}
-    windowed, _ = split_late(rows_of(node.child, **columns), node, BEGINNING_US, "op")
+    windowed, _ = split_late(
+        rows_of(node.child, **columns), node, "op", watermark_us=BEGINNING_US, closed_before_us=BEGINNING_US
+    )
     return partial_schema(node).empty_table() if windowed is None else partial(windowed, node)
 
 

@@ -64,7 +64,9 @@ def numbered(rows: Sequence[Row]) -> list[Row]:
 def partial_of(rows: Sequence[Row], node: WindowAggregate) -> pa.Table:
     """Of rows read in any order."""
     columns = {name: [row[name] for row in rows] for name in node.child.schema.names}
-    windowed, _ = split_late(rows_of(node.child, **columns), node, BEGINNING_US, "op")
+    windowed, _ = split_late(
+        rows_of(node.child, **columns), node, "op", watermark_us=BEGINNING_US, closed_before_us=BEGINNING_US
+    )
     if windowed is None:
         return partial_schema(node).empty_table()
     text = pa.array([partition_text("events", row["partition"]) for row in rows], pa.large_string())
@@ -222,7 +224,13 @@ def test_elements_of_one_row_keep_their_order() -> None:
         aggregates=(Aggregate(name="all", column="v", how="list"), Aggregate(name="end", column="v", how="last")),
     )
     table = rows_of(node.child, v=[3, 1, 2, 9], at=[0, 0, 0, 0]).table
-    windowed, _ = split_late(Rows(table=table, origin=np.array([1, 1, 1, 0])), node, BEGINNING_US, "op")
+    windowed, _ = split_late(
+        Rows(table=table, origin=np.array([1, 1, 1, 0])),
+        node,
+        "op",
+        watermark_us=BEGINNING_US,
+        closed_before_us=BEGINNING_US,
+    )
     places = Places.of(pa.array(["p", "p"], pa.large_string()), np.array([7, 8]))
     assert windowed is not None
 

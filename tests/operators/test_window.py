@@ -56,7 +56,7 @@ def test_a_row_is_late_iff_its_window_ended_at_or_before_the_watermark(times: li
     rows = rows_of(EVENTS, 100, k=list(range(len(times))), at=times)
     is_late = [time // 10 * 10 + 10 <= watermark_us for time in times]
 
-    in_time, late = split_late(rows, windowed(EVENTS), watermark_us, "op")
+    in_time, late = split_late(rows, windowed(EVENTS), "op", watermark_us=watermark_us, closed_before_us=watermark_us)
 
     found = [] if in_time is None else list(zip(in_time.table["k"].to_pylist(), in_time.end_us.tolist(), strict=True))
     assert found == [(at, time // 10 * 10 + 10) for at, time in enumerate(times) if not is_late[at]]
@@ -68,7 +68,9 @@ def test_a_row_is_late_iff_its_window_ended_at_or_before_the_watermark(times: li
 def test_late_rows_say_which_operator_dropped_them_at_which_watermark_and_for_which_window() -> None:
     node = windowed(EVENTS)
 
-    in_time, late = split_late(rows_of(EVENTS, k=[1, 2], at=[-1, 12]), node, 0, "totals")
+    in_time, late = split_late(
+        rows_of(EVENTS, k=[1, 2], at=[-1, 12]), node, "totals", watermark_us=0, closed_before_us=0
+    )
 
     assert in_time is not None
     assert in_time.table["k"].to_pylist() == [2]
@@ -82,8 +84,13 @@ def test_late_rows_say_which_operator_dropped_them_at_which_watermark_and_for_wh
 def test_nothing_is_late_before_the_first_watermark_and_no_rows_are_neither() -> None:
     node = windowed(EVENTS)
 
-    assert split_late(rows_of(EVENTS, k=[1], at=[-(10**15)]), node, BEGINNING_US, "op")[1] is None
-    assert split_late(rows_of(EVENTS, k=[], at=[]), node, 5, "op") == (None, None)
+    assert (
+        split_late(
+            rows_of(EVENTS, k=[1], at=[-(10**15)]), node, "op", watermark_us=BEGINNING_US, closed_before_us=BEGINNING_US
+        )[1]
+        is None
+    )
+    assert split_late(rows_of(EVENTS, k=[], at=[]), node, "op", watermark_us=5, closed_before_us=5) == (None, None)
 
 
 def test_the_end_of_a_window_counts_as_its_last_microsecond_through_filters_and_renames() -> None:
@@ -124,4 +131,4 @@ def test_a_row_without_event_time_in_a_window_is_our_bug() -> None:
     rows = Rows(table=rows_of(EVENTS, k=[1], at=[None]).table, origin=None)
 
     with pytest.raises(InternalError, match="without event time"):
-        split_late(rows, windowed(EVENTS), 0, "op")
+        split_late(rows, windowed(EVENTS), "op", watermark_us=0, closed_before_us=0)

@@ -61,6 +61,7 @@ TASK = StageTask(
     ranges=(READ,),
     upstream=(),
     late=(("totals", BEGINNING_US),),
+    closed_before=(("totals", BEGINNING_US),),
     closing=(),
     base_at=None,
     seal_after=3,
@@ -383,7 +384,7 @@ def test_before_what_windows_take_no_more_rows_does_not_depend_on_which_batch_is
 
     assert after(head, reached[-1]) == max(floor_us, reached[-1] - lateness_us)
     assert after(head, END_US) == END_US
-    assert closed_before(head, (("totals", 5),), PLAN.operators) == ()
+    assert closed_before(with_closed(started(PLAN), -7), (("totals", 5),), PLAN.operators) == (("totals", 5),)
 
 
 def with_closed(head: Manifest, closed_before_us: int) -> Manifest:

@@ -21,7 +21,7 @@ def run(
     stages: Stages, level: int, entering: dict[int, Rows | None], late: int = BEGINNING_US, lanes: int = 1
 ) -> Leaving:
     watermarks = dict.fromkeys((o.id for o in stages.operators), late)
-    return evaluate(stages.stages[level], entering, stages.operators, watermarks, lane_starts(lanes), {})
+    return evaluate(stages.stages[level], entering, stages.operators, watermarks, watermarks, lane_starts(lanes), {})
 
 
 def values(found: Leaving) -> dict[str, list[int]]:

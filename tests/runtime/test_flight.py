@@ -27,6 +27,9 @@ from microstream.runtime.task import (
 STAGES = to_memory(out=totals(totals(frames([]), id="inner"), id="outer", aggregates=()))
 
 
+LATE = (("inner", 3),)
+
+
 def record(ranges: tuple[Range, ...], placed: tuple[str, ...], partitions: int) -> AttemptRecord:
     lines = tuple(line(f"p-{n}") for n in range(partitions))
     state = SourceState(
@@ -34,7 +37,7 @@ def record(ranges: tuple[Range, ...], placed: tuple[str, ...], partitions: int) 
     )
     attempt = Attempt(job="job", epoch=1, batch=4, number=9, commit_id="c", base="b", batch_time_us=50)
     slice_ = Slice(batch=4, batch_time_us=50, ranges=ranges, sources=(state,), idle=frozenset(), finished=frozenset())
-    return AttemptRecord(attempt=attempt, slice=slice_, placed=placed, late=(("inner", 3),), began_us=1_000)
+    return AttemptRecord(attempt=attempt, slice=slice_, placed=placed, late=LATE, closed_before=LATE, began_us=1_000)
 
 
 def receipt(task: StageTask, **changes: Any) -> StageReceipt:

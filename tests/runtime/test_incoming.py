@@ -61,6 +61,7 @@ def read(topics: dict[str, Log], *ranges: Range) -> Incoming:
         ranges=ranges,
         upstream=(),
         late=(),
+        closed_before=(),
         closing=(),
         base_at=None,
         seal_after=1,

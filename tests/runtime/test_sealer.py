@@ -24,6 +24,7 @@ def task(lane: int, seal_after: int, level: int = 1, attempt: Attempt = ATTEMPT)
         ranges=(),
         upstream=(),
         late=(),
+        closed_before=(),
         closing=(),
         base_at=None,
         seal_after=seal_after,

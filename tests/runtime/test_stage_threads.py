@@ -21,6 +21,7 @@ TASK = StageTask(
     ranges=(),
     upstream=(),
     late=(),
+    closed_before=(),
     closing=(),
     base_at=None,
     seal_after=1,

@@ -11,7 +11,7 @@ import pyarrow as pa
 from microstream.checkpoint.codec import JobFile, encode_job
 from microstream.checkpoint.commit import commit
 from microstream.checkpoint.keys import JOB
-from microstream.checkpoint.manifest import Manifest
+from microstream.checkpoint.manifest import Kind, Manifest
 from microstream.checkpoint.memory import MemoryStore
 from microstream.connectors.memory.source import PARTITION
 from microstream.connectors.protocol import Range
@@ -25,10 +25,11 @@ from microstream.runtime.assembly import (
     unsealed,
     watermarks_after,
 )
+from microstream.runtime.changes import NOTHING, OnChange
 from microstream.runtime.engine import ExchangeLostError, Fetch, Job
 from microstream.runtime.flight import AttemptRecord, stage_tasks
 from microstream.runtime.planning import Slice, finished_partitions
-from microstream.runtime.recovery import first_manifest
+from microstream.runtime.recovery import first_manifest, resumed
 from microstream.runtime.task import Attempt, OutboxRef, PublishTask, StageReceipt, StageTask
 from microstream.runtime.worker import LaneWorker
 
@@ -80,6 +81,21 @@ class Cluster:
         worker = LaneWorker(job=job, store=self.store, address=address, exchange=self.network, new_id=self._new_id)
         self.network.workers[address] = worker
         return worker
+
+    def change(self, stages: Stages, on_change: OnChange = NOTHING) -> None:
+        """The query is started again with another plan, on workers that remember nothing."""
+        going_on = resumed(self.head, stages, lanes=len(self.addresses), starts={}, on_change=on_change)
+        following = replace(
+            going_on,
+            seq=self.head.seq + 1,
+            parent=self.head.commit_id,
+            commit_id=f"commit-{self.head.seq + 1}-changed",
+            kind=Kind.START,
+        )
+        commit(self.store, following, previous=self.head, epoch=1)
+        self.head, self.stages = following, stages
+        for address in self.addresses:
+            self.start(address)
 
     def record(self) -> AttemptRecord:
         """An attempt at the next batch, which reads the next frame of every source."""

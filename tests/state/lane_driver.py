@@ -57,7 +57,9 @@ def table_of(rows: Sequence[tuple[Any, ...]]) -> pa.Table:
 
 def delta_of(rows: Sequence[tuple[Any, ...]], node: WindowAggregate = NODE) -> pa.Table:
     """Partials of `rows`, none of which is late."""
-    windowed, _ = split_late(Rows(table=table_of(rows), origin=None), node, BEGINNING_US, "op")
+    windowed, _ = split_late(
+        Rows(table=table_of(rows), origin=None), node, "op", watermark_us=BEGINNING_US, closed_before_us=BEGINNING_US
+    )
     return partial_schema(node).empty_table() if windowed is None else partial(windowed, node)
 
 
@@ -108,7 +110,13 @@ class Driver:
         return load(self.runs, self.store, lo=lo, hi=hi, closed_before_us=self.watermark_us, **how)
 
     def _source(self, rows: Sequence[tuple[Any, ...]], starts: tuple[int, ...]) -> tuple[pa.Table, ...]:
-        windowed, late = split_late(Rows(table=table_of(rows), origin=None), NODE, self.watermark_us, "aggregate-0")
+        windowed, late = split_late(
+            Rows(table=table_of(rows), origin=None),
+            NODE,
+            "aggregate-0",
+            watermark_us=self.watermark_us,
+            closed_before_us=self.watermark_us,
+        )
         self.late_rows += 0 if late is None else len(late)
         if windowed is None:
             return (partial_schema(NODE).empty_table(),) * len(starts)

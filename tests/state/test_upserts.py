@@ -151,7 +151,7 @@ class Lanes:
             self.identity,
             mode=self.mode,
             watermark_us=watermark_us,
-            lateness_us=self.lateness_us,
+            closed_before_us=max(self.closed_before_us, minus(watermark_us, self.lateness_us)),
             batch=self.batch,
             merge=bind(summed, identity=self.identity),
             changed=self._changed,

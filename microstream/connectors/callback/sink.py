@@ -151,7 +151,7 @@ class CallbackWriter:
         return (rows.num_rows,)
 
     def publish(self, outgoing: Outgoing) -> Confirmed:
-        """Call the function; never without rows.
+        """Call the function; without rows where it is to learn that nothing is left of a whole result.
 
         Raises
         ------
@@ -160,8 +160,6 @@ class CallbackWriter:
             batch stays pending, so that the next start calls it with the same rows.
         """
         rows = outgoing.rows
-        if not rows.num_rows:
-            return Confirmed(rows=0, skipped=False)
         batch = Batch(id=outgoing.batch, lane=outgoing.lane, job=outgoing.job, epoch=outgoing.epoch, sink=outgoing.sink)
         try:
             self._fn(to_frame(rows), batch)
