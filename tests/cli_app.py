@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 
 import pandas as pd
@@ -49,6 +50,21 @@ def sink() -> ms.StreamSink:
 
 def started() -> None:
     sink().start(name="by-itself", trigger=ms.continuously())
+
+
+def terminated() -> ms.StreamSink:
+    """As if a supervisor gave up while the program was being imported."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return endless_rows()
+
+
+def terminated_first() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    endless_rows().start(name="by-itself", checkpoint=os.environ["FOLDER"])
+
+
+def endless_rows() -> ms.StreamSink:
+    return ms.read_rate(10).to_null()
 
 
 def nothing() -> None:

@@ -187,6 +187,27 @@ def test_run_stops_in_order_at_signals(number: signal.Signals, code: int, tmp_pa
     assert any("finishing and publishing" in line["message"] for line in lines_of(err)), err
 
 
+def test_sigterm_before_there_is_a_query_starts_none(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+
+    result = in_a_process("run", "cli_app:terminated", "--checkpoint", str(folder))
+
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    assert "Traceback" not in result.stderr
+    assert not folder.exists()
+
+
+def test_sigterm_that_comes_before_a_program_starts_its_query_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ONE_WORKER, "FOLDER", str(tmp_path / "checkpoint"))
+
+    result = in_a_process("run", "cli_app:terminated_first")
+
+    assert result.returncode == 0, result.stderr
+    assert json.loads(here("status", str(tmp_path / "checkpoint"), "--json").stdout)["status"] == "stopped"
+
+
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     folder = str(tmp_path / "checkpoint")
     process = subprocess.Popen(

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["INTERRUPTED", "explain", "run"]
 
-INTERRUPTED = 130
-"""Exit code of a command that Ctrl-C ended, as shells have it."""
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes of a command that Ctrl-C or SIGTERM ended, as shells have them; 0 where SIGTERM stopped a query."""
 
 Target = Annotated[
     str, typer.Argument(metavar="MODULE:FUNCTION", help="Returns sinks or a query, or starts one; as in app:main.")
@@ -62,9 +62,14 @@ def run(
         "storage_options": parsed_options(storage_option),
     }
     given = {option: value for option, value in options.items() if value is not None}
-    with stopping_on_sigterm(stop_all):
+    with stopping_on_sigterm(stop_all) as terminated:
         try:
-            queries = _started(target, made_by(target), given)
+            made = made_by(target)
+            if terminated.is_set() and not made.queries:
+                raise typer.Exit(TERMINATED)
+            queries = _started(target, made, given)
+            if terminated.is_set():
+                stop_all()  # it may have come before there was a query to stop
             with stopping_on_ctrl_c(stop_all) as pressed:
                 watch(queries, as_json=as_json)
             if pressed.is_set():

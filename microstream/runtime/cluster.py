@@ -78,9 +78,11 @@ class DaskEngine:
         if self._address is None:
             self._cluster = await local_cluster(self._workers)
         target = self._cluster if self._cluster is not None else self._address
+        # Workers of a cluster of the user's may be out of reach from here: then the scheduler hands receipts on.
+        direct = True if self._cluster is not None else None
         try:
             client = self._client = await Client(
-                target, asynchronous=True, set_as_default=False, security=self._security
+                target, asynchronous=True, set_as_default=False, security=self._security, direct_to_workers=direct
             )
         except OSError as problem:
             raise ConnectorError(f"no Dask scheduler answers at {self._address}: {problem}") from problem
@@ -155,11 +157,10 @@ class DaskEngine:
         return self._client
 
     async def _await(self, client: Client, future: Any, task: StageTask) -> None:
-        # Workers of a cluster of the user's may be out of reach from here: then the scheduler hands receipts on.
-        direct = True if self._cluster is not None else None
         event: EngineEvent
         try:
-            event = _event(task, await client.gather(future, direct=direct))
+            # Not `gather`, which leaves a task behind, and its traceback in the log, when a future fails.
+            event = _event(task, await future.result())
         except asyncio.CancelledError:
             return
         except Exception as error:  # noqa: BLE001 - whatever a task raises is judged by the driver

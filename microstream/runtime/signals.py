@@ -57,19 +57,22 @@ def after_ctrl_c(name: str, stop: Callable[[], None], ended: Iterable[threading.
 
 
 @contextmanager
-def stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """Within, SIGTERM calls `stop` instead of ending the process.
+def stopping_on_sigterm(stop: Callable[[], None]) -> Iterator[threading.Event]:
+    """Within, SIGTERM calls `stop` instead of ending the process; the event tells of it.
 
     Only on the main thread, where Python runs signal handlers, and only where nobody else handles the signal.
     `stop` must return at once and take no lock that the main thread may hold.
     """
 
+    received = threading.Event()
+
     def stop_in_order() -> None:
+        received.set()
+        stop()  # before the log, which may fail in a handler that interrupted it
         log.warning("SIGTERM: finishing and publishing the batches in flight.")
-        stop()
 
     with _handled(signal.SIGTERM, signal.SIG_DFL, stop_in_order):
-        yield
+        yield received
 
 
 @contextmanager
@@ -84,8 +87,8 @@ def stopping_on_ctrl_c(stop: Callable[[], None]) -> Iterator[threading.Event]:
         if pressed.is_set():
             raise LeftAtOnce
         pressed.set()
-        log.warning(CTRL_C)
         stop()
+        log.warning(CTRL_C)
 
     with _handled(signal.SIGINT, signal.default_int_handler, stop_in_order):
         yield pressed
