@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from multiprocessing import spawn
 from typing import Any
 
 import dask.config
 from distributed import LocalCluster, Nanny
-from distributed.utils import get_mp_context
 
 from microstream.errors import ConnectorError
-from microstream.runtime.forking import ENVIRONMENT, start_forkserver
+from microstream.runtime.forking import ENVIRONMENT, forked_workers
 from microstream.runtime.tuning import scheduler_prepared
 
 __all__ = ["local_cluster"]
@@ -39,13 +36,22 @@ async def local_cluster(workers: int) -> LocalCluster:
     for _ in range(START_TRIES - 1):
         try:
             return await _start(workers)
-        except RuntimeError as problem:
+        except (OSError, RuntimeError) as problem:
             # Nannies replace a worker that dies later; one that dies while it starts fails the whole cluster.
             log.warning("the local Dask cluster did not start (%s), trying again", problem)
     try:
         return await _start(workers)
-    except RuntimeError as problem:
-        raise ConnectorError(f"the local Dask cluster does not start: {problem}") from problem
+    except (OSError, RuntimeError) as problem:
+        raise ConnectorError(f"the local Dask cluster does not start: {_reasons(problem)}") from problem
+
+
+def _reasons(problem: BaseException) -> str:
+    """What Dask says, and what was behind it."""
+    said = str(problem).rstrip(".")
+    while (cause := problem.__cause__ or problem.__context__) is not None:
+        problem = cause
+    root = f"{type(problem).__name__}: {problem}".rstrip(": ")
+    return f"{said} ({root}). Processes of {os.fsdecode(spawn.get_executable())} must be able to start."
 
 
 async def _start(workers: int) -> LocalCluster:
@@ -87,52 +93,14 @@ class _ForkingNanny(Nanny):  # type: ignore[misc]
     """
 
     env: dict[str, str]
+    pre_spawn_env: dict[str, str]
     config: dict[str, Any]
 
     async def instantiate(self) -> Any:
         # A fork has the environment of when the process it is forked from was started.
         self.env = {**os.environ, **self.env}
+        # That process has them since its start, where they work; Dask would set them here, and leave them.
+        self.pre_spawn_env = {}
         self.config = {**self.config, ENVIRONMENT: list(self.env)}
-        with _workers_start():
+        with forked_workers:
             return await super().instantiate()
-
-
-_starting = 0
-_turn = threading.Lock()
-_changed = ExitStack()
-
-
-@contextmanager
-def _workers_start() -> Iterator[None]:
-    """Within, workers that Dask starts are forked, and do not import the main module."""
-    global _starting
-    with _turn:
-        if not _starting:
-            _changed.enter_context(dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}))
-            _changed.enter_context(_without_main())
-        _starting += 1
-    try:
-        get_mp_context()  # The first call says what to import, without what we need.
-        start_forkserver()
-        yield
-    finally:
-        with _turn:
-            _starting -= 1
-            if not _starting:
-                _changed.close()
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Within, workers are not told of the main module; other processes are, as always."""
-    complete = spawn.get_preparation_data
-
-    def mainless(name: str) -> dict[str, Any]:
-        told = complete(name)
-        return {key: value for key, value in told.items() if not (name.startswith("Dask Worker") and "main" in key)}
-
-    spawn.get_preparation_data = mainless
-    try:
-        yield
-    finally:
-        spawn.get_preparation_data = complete

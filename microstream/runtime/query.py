@@ -332,7 +332,8 @@ def start_query(
             f"sink {durable[0]!r} needs a checkpoint to be exactly once: pass checkpoint='s3://bucket/x' or a folder."
         )
     if client is None:
-        start_forkserver()
+        with suppress(OSError):  # only early; the cluster needs it, and says what is wrong
+            start_forkserver()
     with no_collections():
         from microstream.runtime.cluster import DaskEngine, scheduler_of
 
