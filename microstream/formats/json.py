@@ -15,6 +15,7 @@ and the same parser judges the parts: a message is good or bad whatever its neig
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -27,6 +28,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 
 from microstream.formats.event_time import note_event_times
+from microstream.formats.json_absent import absent_fields
 from microstream.formats.json_columns import settle, wire_type
 from microstream.formats.json_faults import clipped, fault_of_kind
 from microstream.formats.json_records import RecordReader
@@ -34,6 +36,8 @@ from microstream.formats.masks import note
 from microstream.formats.protocol import Decoded
 
 __all__ = ["Decoded", "JsonDecoder"]
+
+log = logging.getLogger("microstream.json")
 
 BLOCK_MESSAGES = 8_192
 """Large enough for the parser's full speed, small enough for the cache; one bad message repeats little work."""
@@ -82,6 +86,7 @@ class JsonDecoder:
         self._document = pa.struct(fields)
         self._parse_options = pj.ParseOptions(explicit_schema=self._wire, unexpected_field_behavior="ignore")
         self._records = RecordReader(schema, self._wire) if RecordReader.fits(self._wire) else None
+        self._has_looked = False
 
     def decode(self, messages: Sequence[bytes], *, latest_us: int | None = None) -> Decoded:
         """Rows of `messages`; an event time after `latest_us` (microseconds since 1970) makes a message bad."""
@@ -91,6 +96,10 @@ class JsonDecoder:
             tables.append(table)
             bad += [(start + at, reason) for at, reason in faults]
         table = pa.concat_tables(tables)
+        if table.num_rows and not self._has_looked:
+            self._has_looked = True
+            for said in absent_fields(table, messages[0]):
+                log.warning("%s", said)
         if not self._schema.names:  # concat_tables forgets how many rows a table without columns has
             table = pa.table({"row": pa.nulls(len(messages) - len(bad))}).select([])
         return Decoded(table=table, bad=tuple(bad))

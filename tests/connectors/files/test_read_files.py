@@ -414,6 +414,27 @@ def test_files_that_never_end_cannot_be_computed(tmp_path: Path) -> None:
         ids_of(tmp_path, watch=True)
 
 
+@pytest.mark.parametrize(
+    ("field", "says"),
+    [
+        ("prise", ["field 'prise' is null in the first 4 records. Did you mean 'price' in schema=?"]),
+        ("note", []),  # nothing is like it: it may be rare
+        ("old_price", []),  # there, and null
+    ],
+)
+def test_a_field_that_no_record_has_is_told_if_one_is_nearly_so_called(
+    tmp_path: Path, log_records: list[logging.LogRecord], field: str, says: list[str]
+) -> None:
+    for at in range(3):
+        text = "".join(f'{{"id": {n}, "price": 1.5, "old_price": null}}\n' for n in range(4))
+        (tmp_path / f"{at}.json").write_text(text)
+
+    found = ms.read_files(tmp_path, format="json", schema={"id": "int64", field: "float64"}).compute()
+
+    assert found[field].isna().all()
+    assert [line.getMessage() for line in log_records if line.name == "microstream.json"] == says
+
+
 @pytest.mark.parametrize("format", ["csv", "parquet"])
 def test_a_column_that_a_file_lacks_is_told_once(
     tmp_path: Path, log_records: list[logging.LogRecord], format: Literal["csv", "parquet"]
