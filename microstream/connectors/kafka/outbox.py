@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from microstream.connectors.kafka.attributes import HEADERS
 from microstream.connectors.kafka.client import LASTING, Cluster, log, refused
-from microstream.errors import BadRecordError
+from microstream.errors import BadRecordError, ConnectorError
 from microstream.formats.keys import encode_keys
 from microstream.formats.protocol import Encoder
 
@@ -100,8 +100,14 @@ class RecordRules:
         ------
         BadRecordError
             A record is larger than the topic accepts.
+        ConnectorError
+            The schema registry does not answer, or refuses the columns.
         """
-        encoded = self.encoder.encode(table.drop_columns([name for name in self.aside if name in table.column_names]))
+        values_only = table.drop_columns([name for name in self.aside if name in table.column_names])
+        try:
+            encoded = self.encoder.encode(values_only)
+        except ConnectorError as problem:
+            raise problem.at(f"sink {self.sink!r}") from problem.__cause__
         values = encoded.values
         columns: list[Any] = [pa.nulls(len(values), pa.large_binary()), values, pa.nulls(len(values), pa.int64())]
         if key := self.key or tuple({"_key"} & set(table.column_names)):

@@ -22,7 +22,9 @@ from microstream.connectors.kafka.outbox import RecordRules, TopicLimits, chunk_
 from microstream.connectors.kafka.writer import TransactionalWriter
 from microstream.connectors.protocol import Confirmed, MarkerAheadError, Outgoing
 from microstream.errors import BadRecordError, CheckpointError, ConnectorError, PlanError, UnreachableError
+from microstream.formats.avro_encode import AvroEncoder
 from microstream.formats.json_encode import JsonEncoder
+from microstream.formats.registry import registry_of
 from microstream.plan.dtypes import to_table
 from microstream.testing.connectors import SCHEMA, OutputContract, open_writer, publish
 from microstream.testing.kafka import Broker, consume_all, unique
@@ -272,6 +274,20 @@ def test_a_cluster_that_is_away_is_an_error_that_may_be_retried(delivery: Any) -
     with pytest.raises(UnreachableError):
         writer.publish(outgoing(rows))
     writer.close()
+
+
+def test_a_registry_that_is_away_is_told_with_the_sink_that_needs_it() -> None:
+    registry = registry_of("test", "avro", {"url": "http://127.0.0.1:1", "max.retries": 0})
+    rules = RecordRules(
+        cluster=Cluster(bootstrap_servers="127.0.0.1:1"),
+        topic="any",
+        key=(),
+        encoder=AvroEncoder(SCHEMA, registry, "any-value"),
+        sink="totals",
+    )
+
+    with pytest.raises(UnreachableError, match="sink 'totals': schema registry http://127.0.0.1:1"):
+        rules.encode(pa.table({"n": [1]}, schema=SCHEMA), event_time=None, limits=TopicLimits())
 
 
 def test_rows_are_cut_by_bytes_and_the_last_bound_is_the_end() -> None:
