@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def waits(query: ms.StreamingQuery) -> bool:
 
 
 def test_a_broker_that_is_down_at_start_is_waited_for(
-    away: Broker, client: Client, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    away: Broker, client: Client, tmp_path: Path, log_records: list[logging.LogRecord]
 ) -> None:
     source, sink = topic(away), topic(away, "out")
     append(away, source, range(5))
@@ -52,7 +53,7 @@ def test_a_broker_that_is_down_at_start_is_waited_for(
     assert query.status == "running"
     assert numbers(away, sink) == list(range(5))
     query.stop()
-    told = [record.message for record in caplog.records if record.name == "microstream.driver"]
+    told = [record.getMessage() for record in log_records if record.name == "microstream.driver"]
     assert any("cannot be reached" in line and "Trying again for 300 s." in line for line in told)
     assert any(line.startswith("going on after") for line in told)
 

@@ -191,7 +191,7 @@ def test_a_bad_line_is_named_by_file_and_line_and_may_be_dropped(
 
 @pytest.mark.parametrize("name", ["a.json", "a.parquet"])
 def test_bad_rows_that_are_dropped_make_one_line_in_the_log(
-    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, name: str, log_records: list[logging.LogRecord]
 ) -> None:
     path = tmp_path / name
     if name == "a.parquet":
@@ -202,7 +202,7 @@ def test_bad_rows_that_are_dropped_make_one_line_in_the_log(
     kept = ms.read_files(path, schema={"id": "int64"}, on_bad_record="drop").compute()
 
     assert kept["id"].tolist() == [1]
-    (said,) = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+    (said,) = [record.getMessage() for record in log_records if "dropped" in record.getMessage()]
     assert "2 dropped, the first is" in said
 
 

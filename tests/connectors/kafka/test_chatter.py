@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import logging
 
-import pytest
-
 from microstream.connectors.kafka.chatter import EVERY_S, MOST_KINDS, Seldom, client_log
 from microstream.connectors.kafka.client import Cluster
 
@@ -45,7 +43,7 @@ def test_what_is_remembered_is_bounded() -> None:
     assert len(seldom._shown) <= MOST_KINDS
 
 
-def test_lines_of_a_client_arrive_seldom_at_our_logger(caplog: pytest.LogCaptureFixture) -> None:
+def test_lines_of_a_client_arrive_seldom_at_our_logger(log_records: list[logging.LogRecord]) -> None:
     heard = Count()
     client_log().filters.insert(0, heard)
     consumer = Cluster(bootstrap_servers="127.0.0.1:7", config=(("reconnect.backoff.max.ms", 50),)).consumer({})
@@ -56,7 +54,7 @@ def test_lines_of_a_client_arrive_seldom_at_our_logger(caplog: pytest.LogCapture
         consumer.close()
         client_log().removeFilter(heard)
 
-    refused = [record for record in caplog.records if "Connection refused" in record.getMessage()]
+    refused = [record for record in log_records if "Connection refused" in record.getMessage()]
     assert len(refused) == 1
     assert refused[0].name.startswith("microstream.kafka")
 
