@@ -19,7 +19,7 @@ from microstream.state import lane, panes, upserts
 from microstream.state.lane import END, LaneRun, Step, WindowState
 from microstream.state.loading import load, load_upserts
 from microstream.state.panes import PANE, per_window
-from microstream.state.upserts import Identity, UpsertRun, UpsertState, UpsertStep, current
+from microstream.state.upserts import Identity, Rules, UpsertRun, UpsertState, UpsertStep, current
 
 __all__ = ["LaneState", "LaneStep", "advance", "closed_rows", "emitted", "loaded", "run_part", "standing"]
 
@@ -46,13 +46,10 @@ def advance(
         return upserts.step(
             state,
             delta,
-            _identity(node),
-            mode=node.mode,
+            Rules(identity=_identity(node), mode=node.mode, merge=fold, changed=partial(changed, node=node)),
             watermark_us=watermark_us,
             closed_before_us=closed_for_good_us(node, state.closed_before_us, watermark_us),
             batch=batch,
-            merge=fold,
-            changed=partial(changed, node=node),
             most_runs=most_runs,
             unique=unique,
         )

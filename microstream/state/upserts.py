@@ -25,7 +25,7 @@ from microstream.state.hashing import HASH_BITS, Hashes, hash_keys
 from microstream.state.lane import END, Merge
 from microstream.state.tiers import MOST, tier
 
-__all__ = ["Identity", "UpsertRun", "UpsertState", "UpsertStep", "current", "step"]
+__all__ = ["Identity", "Rules", "UpsertRun", "UpsertState", "UpsertStep", "current", "step"]
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 Truths: TypeAlias = npt.NDArray[np.bool_]
@@ -71,6 +71,24 @@ class Identity:
         for name in self.names:
             same &= same_values(left.column(name).take(at), right.column(name).take(other))
         return same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the rows of an operator are told apart, put together and compared, and which of them it gives.
+
+    `mode` "update" gives the rows that changed, "complete" all there are; "append" those of windows that close and,
+    with the next number in column `REVISION`, those that changed after that (semantics 13).
+    """
+
+    identity: Identity
+    mode: OutputMode
+    merge: Merge
+    changed: Changed
+
+    def gone_us(self, closed_before_us: int) -> int | None:
+        """Windows that end at or before it are forgotten; None: nothing is."""
+        return closed_before_us if self.identity.windowed and self.mode != "complete" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -203,14 +221,11 @@ class UpsertStep:
 def step(
     state: UpsertState,
     delta: pa.Table | None,
-    identity: Identity,
+    rules: Rules,
     *,
-    mode: OutputMode,
     watermark_us: int,
     closed_before_us: int,
     batch: int,
-    merge: Merge,
-    changed: Changed,
     most_runs: int = MOST,
     unique: bool = False,
 ) -> UpsertStep:
@@ -225,40 +240,35 @@ def step(
         After the previous batch; not changed.
     delta
         Partials of the batch for this lane, in any order, also several per identity; None for none.
-    mode
-        "update" gives the rows that changed, "complete" all there are; "append" those of windows that close and, with
-        the next number in column `REVISION`, those that changed after that (semantics 13).
+    rules
+        Of the operator.
     watermark_us
         W(N) of the operator's input; it never falls.
     closed_before_us
         Windows that end at or before it take no more rows after this batch; it never falls.
     batch
         Id of the batch, greater than that of any run.
-    merge
-        Of the operator.
-    changed
-        Of the operator.
     most_runs
         How many runs the lane may have.
     unique
         Whether `delta` has one row per identity.
     """
-    gone_us = closed_before_us if identity.windowed and mode != "complete" else None
+    gone_us = rules.gone_us(closed_before_us)
     fresh, news = None, NO_ROWS
     if delta is not None and delta.num_rows:
-        fresh, news = _folded(state, delta if unique else merge(delta), identity, batch, merge, changed, mode)
+        fresh, news = _folded(state, delta if unique else rules.merge(delta), rules, batch)
         if fresh.min_end_us <= state.closed_before_us:
             raise InternalError(f"batch {batch} has rows of a window that takes no more: {fresh.min_end_us}")
     alive = tuple(run for run in state.runs if run.rows and (gone_us is None or run.max_end_us > gone_us))
-    added, kept = _add(alive, fresh, identity, gone_us, most_runs)
+    added, kept = _add(alive, fresh, rules.identity, gone_us, most_runs)
     runs = kept if added is None else (*kept, added)
-    match mode:
+    match rules.mode:
         case "update":
             given = [] if fresh is None else [fresh.table.filter(pa.array(news))]
         case "complete":
-            given = [part.table for part in (_newest(runs, identity),) if part is not None]
+            given = [part.table for part in (_newest(runs, rules.identity),) if part is not None]
         case "append":
-            given = _revised(state, fresh, news, identity, watermark_us)
+            given = _revised(state, fresh, news, rules.identity, watermark_us)
     names = {run.key for run in runs}
     return UpsertStep(
         state=replace(state, closed_before_us=closed_before_us, watermark_us=watermark_us, runs=runs),
@@ -274,30 +284,22 @@ def current(state: UpsertState, identity: Identity, *, after_us: int = BEGINNING
     return None if newest is None else newest.table
 
 
-def _folded(
-    state: UpsertState,
-    partials: pa.Table,
-    identity: Identity,
-    batch: int,
-    merge: Merge,
-    changed: Changed,
-    mode: OutputMode,
-) -> tuple[UpsertRun, Truths]:
+def _folded(state: UpsertState, partials: pa.Table, rules: Rules, batch: int) -> tuple[UpsertRun, Truths]:
     """The run of a batch: rows that it touched, as they are now; and which of them are new or read otherwise."""
-    run = partial(UpsertRun.of, identity=identity, batch=batch, lo=state.lo, level=0)
+    run = partial(UpsertRun.of, identity=rules.identity, batch=batch, lo=state.lo, level=0)
     fresh = run(partials)
-    before = _before(state.runs, fresh, identity)
+    before = _before(state.runs, fresh, rules.identity)
     news, numbers = np.ones(fresh.rows, np.bool_), np.zeros(fresh.rows, np.int64)
     if before is not None:
         old, hashes = before
-        fresh = run(merge(pa.concat_tables([fresh.table, old.select(fresh.table.column_names)])))
+        fresh = run(rules.merge(pa.concat_tables([fresh.table, old.select(fresh.table.column_names)])))
         # Merging moves rows.
-        _, at = fresh.find(old, hashes, identity)
-        news = changed(old, fresh.table, at)
-        if mode == "append":
+        _, at = fresh.find(old, hashes, rules.identity)
+        news = rules.changed(old, fresh.table, at)
+        if rules.mode == "append":
             again = news[at] & (old.column(END).to_numpy() <= state.watermark_us)
             numbers[at] = old.column(REVISION).to_numpy() + again
-    if mode == "append":
+    if rules.mode == "append":
         column = pa.field(REVISION, pa.int64(), nullable=False)
         fresh = replace(fresh, table=fresh.table.append_column(column, pa.array(numbers)))
     return fresh, news

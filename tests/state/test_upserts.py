@@ -24,7 +24,7 @@ from microstream.plan.specs import OutputMode
 from microstream.state.lane import END
 from microstream.state.lanes import lane_ranges, lane_starts, rescale, split
 from microstream.state.loading import load_upserts
-from microstream.state.upserts import CROWDED, Identity, UpsertState, UpsertStep, current, step
+from microstream.state.upserts import CROWDED, Identity, Rules, UpsertState, UpsertStep, current, step
 
 KEYS = ("word", "real")
 Group = tuple[Any, ...]
@@ -148,13 +148,15 @@ class Lanes:
         done = step(
             self.states[lane],
             part,
-            self.identity,
-            mode=self.mode,
+            Rules(
+                identity=self.identity,
+                mode=self.mode,
+                merge=bind(summed, identity=self.identity),
+                changed=self._changed,
+            ),
             watermark_us=watermark_us,
             closed_before_us=max(self.closed_before_us, minus(watermark_us, self.lateness_us)),
             batch=self.batch,
-            merge=bind(summed, identity=self.identity),
-            changed=self._changed,
             most_runs=self.most_runs,
         )
         self.states[lane] = done.state
