@@ -263,7 +263,8 @@ def late_by_this_batch() -> AbstractContextManager[Any]:
     original = LaneWorker._evaluate
 
     def strict(self: LaneWorker, task: StageTask, *args: Any) -> Any:
-        return original(self, replace(task, late=task.closing or task.late), *args)
+        closing = task.closing or task.late
+        return original(self, replace(task, late=closing, closed_before=closing), *args)
 
     return replaced(LaneWorker, "_evaluate", strict)
 
