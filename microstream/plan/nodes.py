@@ -356,6 +356,11 @@ class Sink:
     def schema(self) -> pa.Schema:
         return self.child.schema
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it gets the whole result of every batch in one piece."""
+        return self.mode == "complete" and self.spec.publication.whole
+
 
 Node: TypeAlias = (
     Source

@@ -40,6 +40,8 @@ class Publication:
     ----------
     together
         One task publishes the rows of all lanes of a batch, as lane 0; else every lane publishes its own.
+    whole
+        A whole result ("complete") is published together, also when nothing is left of it.
     every_us
         Rows are held in the outbox until so much batch time has passed since the first of them, and are then published
         together; 0: every batch by itself.
@@ -48,6 +50,7 @@ class Publication:
     """
 
     together: bool = False
+    whole: bool = False
     every_us: int = 0
     lasting: bool = False
 

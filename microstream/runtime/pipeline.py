@@ -85,7 +85,7 @@ class Pipeline:
         self._listener, self._settled, self._failed, self._spawn = listener, settled, failed, spawn
         self._traffic = traffic
         self._nodes: dict[str, Source] = {node.name: node for node in query.stages.sources}
-        self._whole = frozenset(sink.name for sink in query.stages.sinks if sink.mode == "complete")
+        self._whole = frozenset(sink.name for sink in query.stages.sinks if sink.is_whole)
         self._machine = Machine(next_batch=head.manifest.batch + 1, top_level=len(query.stages.stages) - 1)
         self._records: dict[tuple[int, int], AttemptRecord] = {}
         self._slices: dict[int, Slice] = {}

@@ -379,7 +379,7 @@ class LaneWorker:
             if encoded.num_rows:
                 chunks = writer.chunks(encoded)
                 parts.append(Part(execution.id, f"sink:{name}", encoded))
-            together = node.spec.publication.together or node.mode == "complete"
+            together = node.spec.publication.together or node.is_whole
             outputs.append(OutboxPart(sink=name, rows=len(rows), chunks=chunks, together=together))
         return tuple(outputs)
 

@@ -155,3 +155,13 @@ def test_rows_that_replace_one_another_must_grow_and_end_right(seed: int, in_win
     assert problems([*everything, everything[0]])
     assert problems([*everything[1:], {**everything[0], "total": -1_000_000}])
     assert problems([*everything[1:], {**everything[0], "n": 1_000_000}], ended=False)
+
+
+@pytest.mark.parametrize(("counts", "right"), [([1, 1, 2], True), ([1, 2, 1], False)])
+def test_rows_of_whole_results_may_stay_the_same_and_never_fall(counts: list[int], right: bool) -> None:
+    scenario, events, _ = exact_run(0)
+    rows = [{"key": 1, "n": n, "total": 0, "low": 0, "high": 0} for n in counts]
+
+    for changes, fits in (("whole", right), ("running", False)):
+        problems = oracle.problems_of_changes(replace(scenario, changes=changes), events, rows, ended=False)
+        assert ([said for said in problems if "and then" in said] == []) is fits

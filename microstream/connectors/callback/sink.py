@@ -117,8 +117,8 @@ class CallbackSink:
 
     @property
     def publication(self) -> Publication:
-        """Lanes call by themselves, batch by batch."""
-        return Publication()
+        """Lanes call by themselves, batch by batch, unless a result is wanted as a whole."""
+        return Publication(whole=True)
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be handed over."""

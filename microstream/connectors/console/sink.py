@@ -60,7 +60,7 @@ class ConsoleSink:
     @property
     def publication(self) -> Publication:
         """One table per batch, not one per lane."""
-        return Publication(together=True)
+        return Publication(together=True, whole=True)
 
     def check(self, schema: pa.Schema) -> None:
         """Any rows can be printed."""

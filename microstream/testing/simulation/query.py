@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 import pyarrow as pa
 
@@ -40,6 +41,14 @@ LATENESS_US = 4_000_000
 """Less than rows come late, where they do."""
 
 OUT_PARTITIONS = 2
+
+MODES: Final[dict[str, OutputMode]] = {
+    "running": "update",
+    "windows": "update",
+    "revisions": "append",
+    "whole": "complete",
+}
+"""Output mode of `CHANGES`, by what changes."""
 
 INNER_AGGREGATES = (
     Aggregate(name="n", column=None, how="size"),
@@ -82,7 +91,7 @@ def compile_query(
         grouped = MapBatches(child=rows, fn=draw_keys, schema=EVENTS, batch_format="arrow")
     inner = _windows(scenario, grouped, INNER)
     frames: dict[str, Node] = {INNER: inner, RAW: rows, LATE: Late(operator=inner)}
-    if scenario.changes == "running":
+    if scenario.changes in ("running", "whole"):
         frames[CHANGES] = RunningAggregate(child=grouped, keys=("key",), aggregates=INNER_AGGREGATES, id=CHANGES)
     elif scenario.changes:
         lateness_us = LATENESS_US if scenario.changes == "revisions" else 0
@@ -100,8 +109,7 @@ def compile_query(
     for name in sink_topics(scenario):
         broker.create_topic(name, OUT_PARTITIONS)
         spec = SimSink(world=world, broker=broker, topic=name)
-        replaces = name == CHANGES and scenario.changes != "revisions"
-        mode: OutputMode = "update" if replaces else "append"
+        mode = MODES[scenario.changes] if name == CHANGES else "append"
         sinks.append(Sink(child=frames[name], name=name, spec=spec, mode=mode))
     if scenario.files:
         every_us = FILES_EVERY_US if scenario.files == "rolled" else 0

@@ -46,7 +46,7 @@ class Scenario:
         Whether results of the first window also go to a folder: "each batch", "rolled", or "" for not at all.
     changes
         Whether rows that replace one another also come out: of "running" totals, of "windows" or, as "revisions", of
-        windows that closed; "" for none.
+        windows that closed, or, as "whole", all totals in every batch; "" for none.
     replicas
         Supervisors that each keep a driver running.
     impatient
@@ -134,7 +134,7 @@ def draw(random: Random) -> Scenario:
     if random.random() < 0.25:
         # Drawn last: what else a seed runs stays what it was.
         scenario = replace(scenario, every_us=random.choice((window_us // 5, 2 * SECOND_US, 3 * SECOND_US)))
-    scenario = replace(scenario, changes=random.choice(("", "", "", "running", "windows", "revisions")))
+    scenario = replace(scenario, changes=random.choice(("", "", "", "running", "windows", "revisions", "whole")))
     match mishap:
         case "zombie":
             return _haunted(scenario)
